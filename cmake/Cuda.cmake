@@ -1,0 +1,35 @@
+# Decides whether the CUDA back end is built: DUOLOGUE_CUDA=ON, AUTO where what it needs is there, or OFF.
+set(DUOLOGUE_CUDA OFF CACHE STRING "Build the CUDA back end: ON, AUTO (where the CUDA toolkit is found), OFF")
+set_property(CACHE DUOLOGUE_CUDA PROPERTY STRINGS ON AUTO OFF)
+
+set(DUOLOGUE_BUILD_CUDA OFF)
+if(NOT DUOLOGUE_CUDA STREQUAL OFF)
+  find_package(CUDAToolkit 13.0 QUIET)
+  if(CUDAToolkit_FOUND AND TARGET CUDA::cublasLt)
+    set(DUOLOGUE_BUILD_CUDA ON)
+  elseif(DUOLOGUE_CUDA STREQUAL AUTO)
+    message(STATUS "CUDA back end: not built, the CUDA toolkit 13.0 (nvcc, cuBLASLt) is not found")
+  else()
+    message(FATAL_ERROR "DUOLOGUE_CUDA=ON, but the CUDA toolkit 13.0 (nvcc, cuBLASLt) is not found; "
+                        "put its nvcc on PATH or set CUDAToolkit_ROOT")
+  endif()
+endif()
+
+if(DUOLOGUE_BUILD_CUDA)
+  if(NOT CMAKE_CUDA_ARCHITECTURES)
+    # Machine code for Ampere and Hopper, and PTX for what comes after.
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real 90-virtual)
+  endif()
+  if(NOT CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
+  endif()
+  enable_language(CUDA)
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
+  # CMake 3.25 does not know this compiler's flag for C++20.
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+  if(CCACHE)
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
+  endif()
+  message(STATUS "CUDA back end: ${CUDAToolkit_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
+endif()

@@ -1,0 +1,85 @@
+// Communicator: sums of f32 over the ranks, queued and joined. World: who the ranks are; it owns MPI.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "duologue/core/tensor.h"
+
+namespace duologue {
+
+/// The ranks of this job. Made once, in `main`, by the commands that train.
+class World {
+   public:
+    /// Initialises MPI (a run without mpirun is a world of one).
+    World(int* argc, char*** argv);
+    /// Waits for the other ranks and finalises MPI. Every Communicator of it is gone by then.
+    ~World();
+    World(const World&) = delete;
+    World& operator=(const World&) = delete;
+    World(World&&) = delete;
+    World& operator=(World&&) = delete;
+
+    [[nodiscard]] int rank() const { return rank_; }
+    [[nodiscard]] int size() const { return size_; }
+    [[nodiscard]] int local_rank() const { return local_rank_; }  ///< among the ranks of this host
+    [[nodiscard]] int local_size() const { return local_size_; }
+    [[nodiscard]] const std::string& host() const { return host_; }
+
+    /// Host-side agreement for set-up and rare events; every rank calls it, with deadline. One string per rank, by
+    /// rank.
+    [[nodiscard]] std::vector<std::string> gather_all(const std::string& mine);
+    /// Rank 0's string on every rank.
+    [[nodiscard]] std::string broadcast(const std::string& mine);
+
+    /// Waiting longer than this for another rank ends the job (exit status 6, naming rank, host and operation).
+    /// Set it before the first Communicator is made.
+    void set_timeout_seconds(double seconds) { timeout_seconds_ = seconds; }
+    [[nodiscard]] double timeout_seconds() const { return timeout_seconds_; }
+
+    /// Ends every rank of the job with this exit status. Does not return.
+    [[noreturn]] void abort(int exit_status);
+
+    struct Mpi;  // what only src/comm may see
+    [[nodiscard]] Mpi& mpi() { return *mpi_; }
+
+   private:
+    int rank_ = 0;
+    int size_ = 1;
+    int local_rank_ = 0;
+    int local_size_ = 1;
+    std::string host_;
+    double timeout_seconds_ = 60.0;
+    std::unique_ptr<Mpi> mpi_;
+};
+
+/// Collectives over tensors. Operations are queued and run in the order of the calls, which is the same on every rank;
+/// the memory belongs to the communicator until join(). Counts come from the tensors. All tensors are contiguous f32.
+/// `what` names an operation in error messages; it is a literal.
+class Communicator {
+   public:
+    virtual ~Communicator() = default;
+    [[nodiscard]] virtual int rank() const = 0;
+    [[nodiscard]] virtual int size() const = 0;
+
+    /// x = sum of x over the ranks, the same bits on every rank.
+    virtual void all_reduce_sum(const Tensor& x, const char* what) = 0;
+    /// `piece`, of elements(x)/size: this rank's part of the sum of x. It may be that part of x itself.
+    virtual void reduce_scatter_sum(const Tensor& piece, const Tensor& x, const char* what) = 0;
+    /// x, of elements(piece)*size: every rank's piece, by rank.
+    virtual void all_gather(const Tensor& x, const Tensor& piece, const char* what) = 0;
+    /// x = root's x.
+    virtual void broadcast(const Tensor& x, int root, const char* what) = 0;
+    virtual void barrier() = 0;
+    /// Waits until everything queued has run. Error kCommunication after World::timeout_seconds() without progress.
+    virtual void join() = 0;
+};
+
+[[nodiscard]] std::unique_ptr<Communicator> make_single_communicator();
+/// Host memory over MPI; collectives run on a thread of their own, so that computing goes on.
+[[nodiscard]] std::unique_ptr<Communicator> make_mpi_communicator(World& world);
+
+}  // namespace duologue

@@ -1,0 +1,34 @@
+# What the launch scripts share: where things are, how many cores there are, and what mpirun needs on this machine.
+# Sourced, not run. Sets `root` and moves there.
+
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+
+say() { printf '\n== %s\n' "$*"; }
+
+die() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 1
+}
+
+# Cores this process may use: a container's or a batch system's share, not the machine's.
+cores() { nproc; }
+
+# Where CMake's preset $1 builds.
+build_folder() {
+    case $1 in
+        cpu) echo build ;;
+        *) echo "build-$1" ;;
+    esac
+}
+
+# Open MPI refuses to run as root unless told twice, and more ranks than cores unless told so. Its single-copy transfers
+# between processes need a permission that containers withhold; the plain copy works everywhere.
+prepare_mpi() {
+    if [ "$(id -u)" -eq 0 ]; then
+        export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    fi
+    export OMPI_MCA_rmaps_base_oversubscribe=1
+    export OMPI_MCA_btl_vader_single_copy_mechanism=${OMPI_MCA_btl_vader_single_copy_mechanism:-none}
+}

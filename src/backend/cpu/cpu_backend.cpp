@@ -1,0 +1,179 @@
+// The CPU back end: dispatch to the kernels, which are compiled for newer processors than this file.
+#include "backend/cpu/cpu_backend.h"
+
+#include <omp.h>
+
+#include <cstring>
+
+#include "backend/cpu/attention.h"
+#include "backend/cpu/gemm.h"
+#include "backend/cpu/gemm_epilogue.h"
+#include "backend/cpu/loops.h"
+#include "backend/cpu/onednn.h"
+#include "backend/cpu/workspace.h"
+#include "duologue/core/error.h"
+
+namespace duologue::cpu {
+
+namespace {
+
+bool has_avx2() { return __builtin_cpu_supports("avx2") > 0 && __builtin_cpu_supports("fma") > 0; }
+bool has_avx512() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") > 0 && __builtin_cpu_supports("avx512bw") > 0 &&
+           __builtin_cpu_supports("avx512vl") > 0 && __builtin_cpu_supports("avx512dq") > 0;
+}
+
+const MicroKernel& kernel_of(MatmulRoute route) {
+    if (route == MatmulRoute::kWideOnAvx2) return wide_kernel_on_avx2();
+    if (route == MatmulRoute::kAvx2) return avx2_kernel();
+    return has_avx512() ? avx512_kernel() : avx2_kernel();
+}
+
+class CpuBackend final : public Backend {
+   public:
+    explicit CpuBackend(const CpuOptions& options)
+        : options_(options), workspace_(options.threads), onednn_(options.threads) {}
+
+    [[nodiscard]] std::string description() const override {
+        return fmt::format("cpu: {} thread{}, f32 matmul by {}, bf16 matmul by {}", options_.threads,
+                           options_.threads == 1 ? "" : "s", name_of(options_.f32_route), name_of(options_.bf16_route));
+    }
+
+   private:
+    DeviceBuffer do_allocate(std::int64_t bytes) override {
+        Memory memory = allocate_memory(bytes);
+        std::memset(memory.get(), 0, static_cast<std::size_t>(bytes));
+        return {memory.release(), bytes, [](void* data) { FreeMemory{}(data); }};
+    }
+    void do_zero(const Tensor& y) override { cpu::zero(workspace_.threads(), y); }
+    void do_copy(const Tensor& y, const Tensor& x) override { cpu::copy(workspace_.threads(), y, x); }
+    void do_upload(const Tensor& y, const void* host) override {
+        if (y.bytes() > 0) std::memcpy(y.data, host, static_cast<std::size_t>(y.bytes()));
+    }
+    void do_download(void* host, const Tensor& x) override {
+        if (x.bytes() > 0) std::memcpy(host, x.data, static_cast<std::size_t>(x.bytes()));
+    }
+    void do_synchronize() override {}
+    void do_set_random_key(std::uint64_t key) override { random_key_ = key; }
+
+    void do_matmul(const Tensor& y, const Matmul& operation) override {
+        const bool bf16 = operation.a.type == DataType::kBf16;
+        const MatmulRoute route = bf16 ? options_.bf16_route : options_.f32_route;
+        const bool empty = y.elements() == 0 || operation.a.elements() == 0;
+        if (route == MatmulRoute::kOneDnn && y.rows > kFewRows && !empty) {
+            onednn_.multiply(workspace_, y, operation);
+        } else {
+            cpu::multiply(workspace_, kernel_of(route), y, operation);
+        }
+    }
+    [[nodiscard]] std::int64_t do_aux_bytes(Epilogue epilogue, DataType type, std::int64_t rows,
+                                            std::int64_t columns) const override {
+        return epilogue_aux_bytes(epilogue, type, rows, columns);
+    }
+    void do_column_sum(const Tensor& db, const Tensor& dy, Write write) override {
+        cpu::column_sum(workspace_, db, dy, write);
+    }
+    void do_residual_norm_forward(const Tensor& sum, const Tensor& y, const Tensor& mean, const Tensor& rstd,
+                                  const ResidualNorm& operation) override {
+        cpu::residual_norm_forward(workspace_, random_key_, sum, y, mean, rstd, operation);
+    }
+    void do_residual_norm_backward(const Tensor& dx, const Tensor& ddelta, const Tensor& dgamma, const Tensor& dbeta,
+                                   const ResidualNormBackward& operation) override {
+        cpu::residual_norm_backward(workspace_, random_key_, dx, ddelta, dgamma, dbeta, operation);
+    }
+    [[nodiscard]] AttentionContext attention_context() {
+        return {.workspace = workspace_, .kernel = kernel_of(options_.f32_route), .random_key = random_key_};
+    }
+    void do_attention_forward(const Tensor& y, const Tensor& stats, const Attention& operation) override {
+        cpu::attention_forward(attention_context(), y, stats, operation);
+    }
+    void do_attention_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dy,
+                               const Tensor& /*y*/, const Tensor& stats, const Tensor& /*scratch*/,
+                               const Attention& operation) override {
+        cpu::attention_backward(attention_context(), {.dq = dq, .dk = dk, .dv = dv, .dy = dy, .stats = stats},
+                                operation);
+    }
+    // Scratch is per thread and the back end's own.
+    [[nodiscard]] std::int64_t do_attention_scratch_bytes(const Attention& /*operation*/) const override { return 0; }
+    void do_attention_decode(const Tensor& y, const AttentionDecode& operation) override {
+        cpu::attention_decode(workspace_, y, operation);
+    }
+    void do_embedding_forward(const Tensor& y, const Embedding& operation) override {
+        cpu::embedding_forward(workspace_, random_key_, y, operation);
+    }
+    void do_embedding_backward(const Tensor& dtable, const Tensor& dposition_table, const Tensor& dy,
+                               const Embedding& operation) override {
+        cpu::embedding_backward(workspace_, random_key_, dtable, dposition_table, dy, operation);
+    }
+    void do_cross_entropy(const Tensor& losses, const Tensor& logits, const Tensor& targets, float smoothing,
+                          LossGradient gradient) override {
+        cpu::cross_entropy(workspace_, losses, logits, targets, smoothing, gradient);
+    }
+    void do_add(const Tensor& y, const Tensor& a, const Tensor& b) override { cpu::add(workspace_.threads(), y, a, b); }
+    void do_cast(const Tensor& y, const Tensor& x) override { cpu::cast(workspace_.threads(), y, x); }
+    void do_dropout(const Tensor& y, const Tensor& x, const Dropout& dropout) override {
+        cpu::dropout(workspace_.threads(), random_key_, y, x, dropout);
+    }
+    void do_sum(const Tensor& y, const Tensor& x, Write write) override { cpu::sum(workspace_, y, x, write); }
+    void do_sum_squares(const Tensor& y, const Tensor& x, Write write) override {
+        cpu::sum_squares(workspace_, y, x, write);
+    }
+    void do_adamw(const AdamW& operation) override { cpu::adamw(workspace_.threads(), operation); }
+
+    CpuOptions options_;
+    Workspace workspace_;
+    OneDnnMatmul onednn_;
+    std::uint64_t random_key_ = 0;
+};
+
+}  // namespace
+
+std::string name_of(MatmulRoute route) {
+    switch (route) {
+        case MatmulRoute::kAvx2:
+            return "own AVX2 code";
+        case MatmulRoute::kWideOnAvx2:
+            return "own AVX2 code with wide tiles";
+        case MatmulRoute::kAvx512:
+            return "own AVX-512 code";
+        case MatmulRoute::kOneDnn:
+            return OneDnnMatmul::version();
+    }
+    fail(ErrorCode::kInternal, "unknown matmul route {}", static_cast<int>(route));
+}
+
+bool can_take(MatmulRoute route, DataType type) {
+    if (route == MatmulRoute::kOneDnn) return has_avx2() && OneDnnMatmul::supports(type);
+    return route == MatmulRoute::kAvx512 ? has_avx512() : has_avx2();
+}
+
+// oneDNN's bf16 uses instructions (AVX512-BF16, AMX) that multiply bf16 itself; elsewhere it has no bf16 or emulates
+// it, and converting while packing is faster. Its f32 is no faster than ours.
+CpuOptions best_options(int threads) {
+    const MatmulRoute own = has_avx512() ? MatmulRoute::kAvx512 : MatmulRoute::kAvx2;
+    const bool native = can_take(MatmulRoute::kOneDnn, DataType::kBf16);
+    return {.threads = threads, .f32_route = own, .bf16_route = native ? MatmulRoute::kOneDnn : own};
+}
+
+std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
+    require(options.threads >= 0, ErrorCode::kConfiguration, "{} threads: give 0 for every core, or a number",
+            options.threads);
+    require(has_avx2(), ErrorCode::kDevice,
+            "the cpu back end needs a processor with AVX2 and FMA (x86-64-v3), which this one is not");
+    for (const auto& [route, type] :
+         {std::pair{options.f32_route, DataType::kF32}, std::pair{options.bf16_route, DataType::kBf16}}) {
+        require(can_take(route, type), ErrorCode::kDevice, "this processor cannot run {} for {} matrices",
+                name_of(route), name_of(type));
+    }
+    CpuOptions settled = options;
+    if (settled.threads == 0) settled.threads = omp_get_num_procs();
+    return std::make_unique<CpuBackend>(settled);
+}
+
+}  // namespace duologue::cpu
+
+namespace duologue {
+
+std::unique_ptr<Backend> make_cpu_backend(int threads) { return cpu::make_cpu_backend(cpu::best_options(threads)); }
+
+}  // namespace duologue

@@ -1,0 +1,36 @@
+// Matrix products by oneDNN: bf16 where the processor multiplies it natively, f32 to compare with.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "backend/cpu/workspace.h"
+#include "duologue/backend/backend.h"
+
+namespace duologue::cpu {
+
+class OneDnnMatmul {
+   public:
+    /// oneDNN takes its number of threads from OpenMP's default, which is set here.
+    explicit OneDnnMatmul(int threads);
+    ~OneDnnMatmul();
+    OneDnnMatmul(const OneDnnMatmul&) = delete;
+    OneDnnMatmul& operator=(const OneDnnMatmul&) = delete;
+    OneDnnMatmul(OneDnnMatmul&&) = delete;
+    OneDnnMatmul& operator=(OneDnnMatmul&&) = delete;
+
+    /// Whether this processor multiplies operands of the type without emulation.
+    [[nodiscard]] static bool supports(DataType type);
+    /// For people: "oneDNN 2.6.0".
+    [[nodiscard]] static std::string version();
+
+    /// Backend::matmul for a result and a depth that are not empty. Sums are f32; activations and their gradients are
+    /// applied in a second pass over f32 sums. Error kDevice when oneDNN refuses.
+    void multiply(Workspace& workspace, const Tensor& y, const Matmul& operation);
+
+   private:
+    class Primitives;
+    std::unique_ptr<Primitives> primitives_;
+};
+
+}  // namespace duologue::cpu

@@ -1,0 +1,80 @@
+// CublasLtMatmul: matrix products by cuBLASLt, with their epilogues fused where the library can.
+#pragma once
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+#include "backend/cuda/kernels.h"
+#include "duologue/backend/backend.h"
+#include "duologue/backend/cuda_backend.h"
+
+namespace duologue::cuda {
+
+/// What cuBLASLt may use at a time: what it recommends for Hopper.
+inline constexpr std::int64_t kMatmulWorkspaceBytes = std::int64_t{32} << 20;
+
+class CublasLtMatmul {
+   public:
+    /// `launch.workspace` holds at least twice kMatmulWorkspaceBytes: the library's part, then the f32 sums of products
+    /// whose epilogue is not fused. `capability` is the card's, 90 for sm_90.
+    CublasLtMatmul(const Launch& launch, int capability, MatmulChoice choice);
+
+    /// Backend::matmul. A shape's first call tries and times the candidates, unless the stream is being captured.
+    void run(const Tensor& y, const Matmul& operation);
+
+    /// Bytes of aux for a result of this shape, whether the epilogue is fused or not.
+    [[nodiscard]] static std::int64_t aux_bytes(Epilogue epilogue, DataType type, std::int64_t rows,
+                                                std::int64_t columns);
+
+   private:
+    /// kFused: one call of cuBLASLt. kSeparate: a product into f32 sums, then our epilogue. kPlain: our own kernel, for
+    /// products without epilogue that cuBLASLt does not take.
+    enum class Path : std::uint8_t { kFused, kSeparate, kPlain };
+    struct Plan {
+        Path path = Path::kPlain;
+        cublasLtMatmulAlgo_t algorithm = {};
+    };
+    /// What a plan is chosen by: everything but addresses; rows and inner length exact or up to their bucket.
+    using Key = std::array<std::int64_t, 14>;
+    enum class Lengths : std::uint8_t { kBucketed, kExact };
+    struct Problem;
+
+    [[nodiscard]] static Key key_of(const Tensor& y, const Matmul& operation, Lengths lengths);
+    [[nodiscard]] const Plan& plan_for(const Tensor& y, const Matmul& operation);
+    [[nodiscard]] const Plan& remembered(const Key& key, const Tensor& y, const Matmul& operation);
+    [[nodiscard]] Plan choose(const Tensor& y, const Matmul& operation);
+    [[nodiscard]] Plan fastest(const std::vector<Plan>& plans, const Tensor& y, const Matmul& operation);
+    [[nodiscard]] std::vector<Plan> candidates(const Tensor& y, const Matmul& operation) const;
+    [[nodiscard]] std::vector<cublasLtMatmulAlgo_t> algorithms(const Problem& problem) const;
+    [[nodiscard]] float milliseconds_of(const Plan& plan, const Tensor& y, const Matmul& operation);
+    [[nodiscard]] bool fits(const Plan& plan, const Tensor& y, const Matmul& operation) const;
+    [[nodiscard]] bool may_fuse(const Tensor& y, const Matmul& operation) const;
+    [[nodiscard]] bool capturing() const;
+    void execute(const Plan& plan, const Tensor& y, const Matmul& operation);
+    void execute_fused(const Plan& plan, const Tensor& y, const Matmul& operation);
+    void execute_separately(const Tensor& y, const Matmul& operation);
+
+    struct HandleDeleter {
+        void operator()(cublasLtHandle_t handle) const { cublasLtDestroy(handle); }
+    };
+    struct EventDeleter {
+        void operator()(cudaEvent_t event) const { cudaEventDestroy(event); }
+    };
+
+    Launch launch_;
+    int capability_;
+    MatmulChoice choice_;
+    std::unique_ptr<std::remove_pointer_t<cublasLtHandle_t>, HandleDeleter> handle_;
+    std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, EventDeleter> begin_;
+    std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, EventDeleter> end_;
+    std::map<Key, Plan> plans_;
+};
+
+}  // namespace duologue::cuda

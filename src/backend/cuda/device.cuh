@@ -1,0 +1,162 @@
+// What the kernels share: eight elements at a time, dropout's factors, sums over warps.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+#include "duologue/core/random.h"
+
+namespace duologue::cuda {
+
+using Bf16 = __nv_bfloat16;
+
+inline constexpr int kWarp = 32;
+inline constexpr unsigned kAllLanes = 0xffffffffU;
+inline constexpr int kOctet = 8;  // elements that a thread handles together: 16 bytes of bf16, one draw of dropout
+
+/// How an octet reaches memory: kWide is 16 bytes at a time and needs alignment; kNarrow checks every element.
+enum class Access : std::uint8_t { kWide, kNarrow };
+
+__device__ __forceinline__ float to_float(float value) { return value; }
+__device__ __forceinline__ float to_float(Bf16 value) { return __bfloat162float(value); }
+template <class T>
+__device__ __forceinline__ T from_float(float value) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+        return value;
+    } else {
+        return __float2bfloat16_rn(value);
+    }
+}
+
+struct Octet {
+    float v[kOctet];
+};
+
+__device__ __forceinline__ Octet octet_of(float value) {
+    Octet octet;
+#pragma unroll
+    for (int i = 0; i < kOctet; ++i) octet.v[i] = value;
+    return octet;
+}
+
+__device__ __forceinline__ Octet load_wide(const float* from) {
+    const float4 low = reinterpret_cast<const float4*>(from)[0];
+    const float4 high = reinterpret_cast<const float4*>(from)[1];
+    return {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
+}
+
+__device__ __forceinline__ Octet load_wide(const Bf16* from) {
+    const uint4 raw = *reinterpret_cast<const uint4*>(from);
+    const unsigned words[4] = {raw.x, raw.y, raw.z, raw.w};
+    Octet octet;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        octet.v[2 * i] = __uint_as_float(words[i] << 16);
+        octet.v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000U);
+    }
+    return octet;
+}
+
+__device__ __forceinline__ void store_wide(float* to, const Octet& octet) {
+    const float* v = octet.v;
+    reinterpret_cast<float4*>(to)[0] = make_float4(v[0], v[1], v[2], v[3]);
+    reinterpret_cast<float4*>(to)[1] = make_float4(v[4], v[5], v[6], v[7]);
+}
+
+__device__ __forceinline__ void store_wide(Bf16* to, const Octet& octet) {
+    unsigned words[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        const unsigned low = __bfloat16_as_ushort(__float2bfloat16_rn(octet.v[2 * i]));
+        const unsigned high = __bfloat16_as_ushort(__float2bfloat16_rn(octet.v[2 * i + 1]));
+        words[i] = low | (high << 16);
+    }
+    *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+/// Elements [0, count) of `from` as floats, the rest 0; with kWide `count` is at least kOctet.
+template <Access kAccess, class T>
+__device__ __forceinline__ Octet load_octet(const T* from, std::int64_t count) {
+    if constexpr (kAccess == Access::kWide) {
+        return load_wide(from);
+    } else {
+        Octet octet;
+#pragma unroll
+        for (int i = 0; i < kOctet; ++i) octet.v[i] = i < count ? to_float(from[i]) : 0.0F;
+        return octet;
+    }
+}
+
+template <Access kAccess, class T>
+__device__ __forceinline__ void store_octet(T* to, const Octet& octet, std::int64_t count) {
+    if constexpr (kAccess == Access::kWide) {
+        store_wide(to, octet);
+    } else {
+#pragma unroll
+        for (int i = 0; i < kOctet; ++i) {
+            if (i < count) to[i] = from_float<T>(octet.v[i]);
+        }
+    }
+}
+
+/// The value as T holds it.
+template <class T>
+__device__ __forceinline__ float rounded(float value) {
+    return to_float(from_float<T>(value));
+}
+
+/// Dropout of one call; threshold 0: none.
+struct DropoutDraw {
+    const std::uint64_t* random_key = nullptr;
+    std::uint64_t site = 0;
+    std::uint32_t threshold = 0;
+    float scale = 1.0F;
+};
+
+/// The factor, 0 or the scale, of element `index`: dropout_keeps() without an array that is indexed at run time.
+__device__ __forceinline__ float dropout_factor(const DropoutDraw& draw, std::int64_t index) {
+    if (draw.threshold == 0) return 1.0F;
+    const auto element = static_cast<std::uint64_t>(index);
+    const auto words = philox(mix_key(*draw.random_key, draw.site), element / 8, 0);
+    const std::uint32_t low = element % 4 < 2 ? words[0] : words[1];
+    const std::uint32_t high = element % 4 < 2 ? words[2] : words[3];
+    const std::uint32_t word = element % 8 < 4 ? low : high;
+    const std::uint32_t half = element % 2 == 0 ? word & 0xffffU : word >> 16;
+    return half >= draw.threshold ? draw.scale : 0.0F;
+}
+
+/// The factors of elements [index, index + kOctet).
+__device__ __forceinline__ Octet dropout_factors(const DropoutDraw& draw, std::int64_t index) {
+    if (draw.threshold == 0) return octet_of(1.0F);
+    Octet factors;
+    if (index % kOctet == 0) {
+        const auto words = philox(mix_key(*draw.random_key, draw.site), static_cast<std::uint64_t>(index) / 8, 0);
+#pragma unroll
+        for (int i = 0; i < kOctet; ++i) {
+            const std::uint32_t half = i % 2 == 0 ? words[i / 2] & 0xffffU : words[i / 2] >> 16;
+            factors.v[i] = half >= draw.threshold ? draw.scale : 0.0F;
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < kOctet; ++i) factors.v[i] = dropout_factor(draw, index + i);
+    }
+    return factors;
+}
+
+/// The same sum, in the same order, in every lane.
+__device__ __forceinline__ float warp_sum(float value) {
+#pragma unroll
+    for (int offset = kWarp / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(kAllLanes, value, offset);
+    return value;
+}
+
+__device__ __forceinline__ float warp_max(float value) {
+#pragma unroll
+    for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+        value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, offset));
+    }
+    return value;
+}
+
+}  // namespace duologue::cuda

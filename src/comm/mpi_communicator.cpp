@@ -1,0 +1,195 @@
+// Sums over host memory by MPI, in the order queued, on a thread of their own while computing goes on.
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "comm/world_mpi.h"
+#include "duologue/core/error.h"
+
+namespace duologue {
+
+namespace {
+
+// Elements of one MPI call: counts are ints, and a deadline is for one call, so calls are kept short.
+constexpr std::int64_t kChunkElements = std::int64_t{1} << 24;
+
+// The kernel may prolong this thread's sleeps by so much; its default of 50 us is longer than the sleeps.
+constexpr unsigned long kTimerSlackNanoseconds = 1000;
+
+class MpiCommunicator final : public Communicator {
+   public:
+    explicit MpiCommunicator(World& world)
+        : channel_(world.mpi().channel.hosts()),
+          timeout_seconds_(world.timeout_seconds()),
+          thread_([this] { run_queue(); }) {}
+    ~MpiCommunicator() override;
+    MpiCommunicator(const MpiCommunicator&) = delete;
+    MpiCommunicator& operator=(const MpiCommunicator&) = delete;
+    MpiCommunicator(MpiCommunicator&&) = delete;
+    MpiCommunicator& operator=(MpiCommunicator&&) = delete;
+
+    [[nodiscard]] int rank() const override { return channel_.rank(); }
+    [[nodiscard]] int size() const override { return channel_.size(); }
+    void all_reduce_sum(const Tensor& x, const char* what) override;
+    void reduce_scatter_sum(const Tensor& piece, const Tensor& x, const char* what) override;
+    void all_gather(const Tensor& x, const Tensor& piece, const char* what) override;
+    void broadcast(const Tensor& x, int root, const char* what) override;
+    void barrier() override;
+    void join() override;
+
+   private:
+    using Operation = std::function<void()>;
+    void queue(Operation operation);
+    void run_queue();
+    void broadcast_now(const Tensor& x, int root, const char* what);
+    /// Runs `start(begin, count, request)` on every chunk of `elements` elements, one after the other.
+    template <class Start>
+    void run_in_chunks(std::int64_t elements, const char* what, const Start& start);
+
+    Channel channel_;
+    double timeout_seconds_;
+    std::atomic<bool> abandoned_ = false;  // the communicator goes: nobody wants the rest of the queue
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::deque<Operation> queue_;  // the front is running; everything here belongs to mutex_
+    std::exception_ptr error_;
+    std::thread thread_;  // last: it uses all of the above
+};
+
+void require_f32(const Tensor& x, const char* what) {
+    require(x.type == DataType::kF32 && x.contiguous(), ErrorCode::kInternal,
+            "{}: a {} tensor of {} x {} is not f32 "
+            "and contiguous",
+            what, name_of(x.type), x.rows, x.columns);
+}
+
+// Error unless all is `ranks` times piece.
+void require_pieces(const Tensor& all, const Tensor& piece, int ranks, const char* what) {
+    require_f32(all, what);
+    require_f32(piece, what);
+    require(all.elements() == piece.elements() * ranks, ErrorCode::kInternal, "{}: {} elements are not {} pieces of {}",
+            what, all.elements(), ranks, piece.elements());
+}
+
+MpiCommunicator::~MpiCommunicator() {
+    abandoned_ = true;
+    {
+        const std::lock_guard lock(mutex_);
+        changed_.notify_all();
+    }
+    thread_.join();
+}
+
+void MpiCommunicator::queue(Operation operation) {
+    const std::lock_guard lock(mutex_);
+    if (error_) return;  // join() will tell
+    queue_.push_back(std::move(operation));
+    changed_.notify_all();
+}
+
+void MpiCommunicator::run_queue() {
+    ::prctl(PR_SET_TIMERSLACK, kTimerSlackNanoseconds, 0, 0, 0);
+    std::unique_lock lock(mutex_);
+    while (true) {
+        changed_.wait(lock, [this] { return abandoned_ || !queue_.empty(); });
+        if (abandoned_) return;
+        const Operation& operation = queue_.front();
+        lock.unlock();
+        std::exception_ptr error;
+        try {
+            operation();
+        } catch (...) {
+            error = std::current_exception();
+        }
+        lock.lock();
+        queue_.pop_front();
+        if (error) {
+            error_ = error;
+            queue_.clear();
+        }
+        changed_.notify_all();
+    }
+}
+
+void MpiCommunicator::join() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return queue_.empty(); });
+    if (error_) std::rethrow_exception(error_);
+}
+
+template <class Start>
+void MpiCommunicator::run_in_chunks(std::int64_t elements, const char* what, const Start& start) {
+    for (std::int64_t begin = 0; begin < elements && !abandoned_; begin += kChunkElements) {
+        MPI_Request request = MPI_REQUEST_NULL;
+        check(start(begin, static_cast<int>(std::min(kChunkElements, elements - begin)), &request), what);
+        channel_.wait(request, what, timeout_seconds_, &abandoned_);
+    }
+}
+
+void MpiCommunicator::all_reduce_sum(const Tensor& x, const char* what) {
+    require_f32(x, what);
+    queue([this, x, what] {
+        run_in_chunks(x.elements(), what, [&](std::int64_t begin, int count, MPI_Request* request) {
+            return MPI_Iallreduce(MPI_IN_PLACE, x.as<float>() + begin, count, MPI_FLOAT, MPI_SUM,
+                                  channel_.communicator(), request);
+        });
+    });
+}
+
+void MpiCommunicator::reduce_scatter_sum(const Tensor& piece, const Tensor& x, const char* what) {
+    require_pieces(x, piece, size(), what);
+    queue([this, piece, x, what] {
+        for (int owner = 0; owner < size(); ++owner) {
+            run_in_chunks(piece.elements(), what, [&](std::int64_t begin, int count, MPI_Request* request) {
+                float* part = x.as<float>() + owner * piece.elements() + begin;
+                float* sum = owner == rank() ? piece.as<float>() + begin : nullptr;
+                return MPI_Ireduce(part == sum ? MPI_IN_PLACE : part, sum, count, MPI_FLOAT, MPI_SUM, owner,
+                                   channel_.communicator(), request);
+            });
+        }
+    });
+}
+
+void MpiCommunicator::all_gather(const Tensor& x, const Tensor& piece, const char* what) {
+    require_pieces(x, piece, size(), what);
+    queue([this, x, piece, what] {
+        float* mine = x.as<float>() + rank() * piece.elements();
+        if (mine != piece.as<float>()) std::memmove(mine, piece.data, static_cast<std::size_t>(piece.bytes()));
+        for (int owner = 0; owner < size(); ++owner) {
+            broadcast_now(make_vector(x.as<float>() + owner * piece.elements(), DataType::kF32, piece.elements()),
+                          owner, what);
+        }
+    });
+}
+
+void MpiCommunicator::broadcast(const Tensor& x, int root, const char* what) {
+    require_f32(x, what);
+    queue([this, x, root, what] { broadcast_now(x, root, what); });
+}
+
+void MpiCommunicator::broadcast_now(const Tensor& x, int root, const char* what) {
+    run_in_chunks(x.elements(), what, [&](std::int64_t begin, int count, MPI_Request* request) {
+        return MPI_Ibcast(x.as<float>() + begin, count, MPI_FLOAT, root, channel_.communicator(), request);
+    });
+}
+
+void MpiCommunicator::barrier() {
+    queue([this] {
+        run_in_chunks(1, "a barrier", [&](std::int64_t /*begin*/, int /*count*/, MPI_Request* request) {
+            return MPI_Ibarrier(channel_.communicator(), request);
+        });
+    });
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_mpi_communicator(World& world) { return std::make_unique<MpiCommunicator>(world); }
+
+}  // namespace duologue

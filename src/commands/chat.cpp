@@ -1,0 +1,75 @@
+// duologue chat: talk with a saved model.
+#include <iostream>
+
+#include "commands/program.h"
+#include "duologue/chat/speaker.h"
+#include "duologue/core/log.h"
+
+namespace duologue {
+
+namespace {
+
+struct ChatArguments {
+    std::string model;
+    std::vector<std::string> prompts;
+};
+
+int chat(Program& program, const ChatArguments& arguments) {
+    require_sections(program, {"chat", "device"});
+    const Config config = effective_config(program, "");
+    Speaker speaker(load_model(arguments.model), open_device(config.device, 1));
+    Session session(speaker.generator(), speaker.vocabulary(), config.chat, speaker.card().max_context_tokens);
+    ChatTerminal terminal{.input = detect_input(program.environment.launched),
+                          .history_path = program.environment.history_path};
+    if (!arguments.prompts.empty()) {
+        terminal.input = ChatInput::kText;
+        for (const std::string& prompt : arguments.prompts) terminal.text += prompt + "\n";
+    }
+    if (terminal.input == ChatInput::kEditing) std::cout << describe(speaker) << "\n";
+    program.stop_on_signals(StopOn::kInterrupt);
+    (void)run_chat(session, terminal, program.stop.wanted);
+    return 0;
+}
+
+}  // namespace
+
+std::string describe(const Speaker& speaker) {
+    return fmt::format("{:.1f} million parameters, {} words, {} steps of training. /help lists commands, /quit ends.",
+                       static_cast<double>(speaker.model().parameters().parameters()) * 1e-6,
+                       speaker.vocabulary().size(), speaker.card().steps);
+}
+
+void add_sampling_options(CLI::App& command, Program& program) {
+    struct ShortForm {
+        const char* option;
+        const char* key;
+        const char* help;
+    };
+    for (const ShortForm& form : {ShortForm{"--temperature", "chat.temperature", "0: always the likeliest word"},
+                                  ShortForm{"--top-k", "chat.top_k", "choose among so many words; 0: all"},
+                                  ShortForm{"--top-p", "chat.top_p", "choose among words of this probability together"},
+                                  ShortForm{"--repetition-penalty", "chat.repetition_penalty", "1: none"},
+                                  ShortForm{"--seed", "chat.seed", "of the choice of words"}}) {
+        const std::string key = form.key;
+        command.add_option_function<std::string>(
+            form.option,
+            [&program, key](const std::string& value) {
+                program.overrides.push_back({key, value});
+            },
+            form.help);
+    }
+}
+
+void declare_chat(Program& program) {
+    const auto arguments = std::make_shared<ChatArguments>();
+    CLI::App* command = program.app.add_subcommand("chat", "talk with a saved model");
+    command->add_option("model,--model", arguments->model, "folder of the saved model, for example OUT/model")
+        ->required();
+    command->add_option("--prompt", arguments->prompts, "say this instead of asking; repeated: a conversation")
+        ->allow_extra_args(false);
+    add_sampling_options(*command, program);
+    command->callback(
+        [&program, arguments] { program.run = [&program, arguments] { return chat(program, *arguments); }; });
+}
+
+}  // namespace duologue

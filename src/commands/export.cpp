@@ -1,0 +1,47 @@
+// duologue export: a saved model from a checkpoint.
+#include "commands/program.h"
+#include "duologue/chat/saved_model.h"
+#include "duologue/core/error.h"
+#include "duologue/core/log.h"
+#include "duologue/train/checkpoint.h"
+
+namespace duologue {
+
+namespace {
+
+struct ExportArguments {
+    std::string checkpoint;
+    std::string output;
+};
+
+int export_model(const Program& program, const ExportArguments& arguments) {
+    require_sections(program, {});
+    const Checkpoint checkpoint = read_checkpoint(arguments.checkpoint);
+    Config config;
+    read_config(config, checkpoint.summary.config, arguments.checkpoint);
+    const ModelCard card{.model = config.model,
+                         .max_context_tokens = config.data.max_context_tokens,
+                         .max_reply_tokens = config.data.max_reply_tokens,
+                         .steps = checkpoint.summary.step};
+    const Vocabulary vocabulary = Vocabulary::parse(checkpoint.vocabulary, arguments.checkpoint);
+    require(parameter_shapes(make_transformer(card, vocabulary).parameters()) == checkpoint.summary.shapes,
+            ErrorCode::kData, "the parameters in '{}' are not those of the model that its configuration describes",
+            arguments.checkpoint);
+    save_model(arguments.output, card, vocabulary, checkpoint.values);
+    Log().info("the model after {} steps is in {}", checkpoint.summary.step, arguments.output);
+    return 0;
+}
+
+}  // namespace
+
+void declare_export(Program& program) {
+    const auto arguments = std::make_shared<ExportArguments>();
+    CLI::App* command = program.app.add_subcommand("export", "write a saved model from a checkpoint");
+    command->add_option("--checkpoint", arguments->checkpoint, "for example OUT/checkpoints/step-000001200.h5")
+        ->required();
+    command->add_option("--output", arguments->output, "folder to write")->required();
+    command->callback(
+        [&program, arguments] { program.run = [&program, arguments] { return export_model(program, *arguments); }; });
+}
+
+}  // namespace duologue

@@ -1,0 +1,66 @@
+// Program: what main gives to the commands, and the commands.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "duologue/backend/backend.h"
+#include "duologue/chat/terminal.h"
+#include "duologue/comm/communicator.h"
+#include "duologue/config/config.h"
+#include "duologue/train/trainer.h"
+
+namespace duologue {
+
+/// What main has read of the environment.
+struct Environment {
+    Launched launched = Launched::kDirectly;
+    std::string history_path;  ///< of the chat's lines; "" where there is no home
+};
+
+class Speaker;
+
+/// Which signals ask for an end in order; the others end the process at once.
+enum class StopOn : std::uint8_t { kInterrupt, kInterruptAndTerminate };
+
+struct Program {
+    CLI::App app;
+    int argc = 0;
+    char** argv = nullptr;
+    std::vector<Override> overrides;  ///< the `--section.key=value` arguments, taken out of the command line
+    Environment environment;
+    StopRequest& stop;                            ///< set by the signals that stop_on_signals() names
+    std::function<void(StopOn)> stop_on_signals;  ///< without a call, signals end the process
+    std::optional<World> world;                   ///< made by `train`; its ranks end when an error reaches main
+    std::function<int()> run;                     ///< the command that the person chose; returns the exit status
+};
+
+/// Each adds its subcommand, which sets `program.run`.
+void declare_train(Program& program);
+void declare_chat(Program& program);
+void declare_evaluate(Program& program);
+void declare_plan(Program& program);
+void declare_inspect(Program& program);
+void declare_doctor(Program& program);
+void declare_export(Program& program);
+
+/// --temperature, --top-k and so on: short forms of --chat.temperature, --chat.top_k.
+void add_sampling_options(CLI::App& command, Program& program);
+
+/// kConfiguration where an override is of another section than these: it would have no effect on this command.
+void require_sections(const Program& program, const std::vector<std::string>& sections);
+
+/// What a person is told before a conversation.
+[[nodiscard]] std::string describe(const Speaker& speaker);
+
+/// The defaults, then the file (where not ""), then the overrides of the command line, checked.
+[[nodiscard]] Config effective_config(const Program& program, const std::string& config_path);
+
+/// The back end of this rank. Threads 0: the cores of the host divided by `local_ranks`. kDevice where the kind is not
+/// built or the machine lacks it.
+[[nodiscard]] std::unique_ptr<Backend> open_device(const DeviceConfig& config, int local_ranks);
+
+}  // namespace duologue

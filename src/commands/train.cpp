@@ -1,0 +1,163 @@
+// duologue train: sets up this rank, trains, saves the model, and opens the chat.
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "commands/program.h"
+#include "duologue/backend/matmul_rate.h"
+#include "duologue/chat/speaker.h"
+#include "duologue/comm/communicator.h"
+#include "duologue/core/durable_file.h"
+#include "duologue/core/error.h"
+#include "duologue/core/hash.h"
+#include "duologue/core/log.h"
+#include "duologue/data/batches.h"
+#include "duologue/data/shards.h"
+#include "duologue/train/trainer.h"
+
+namespace duologue {
+
+namespace {
+
+std::string in_folder(const std::string& folder, std::string_view name) {
+    return (std::filesystem::path(folder) / name).string();
+}
+
+std::unique_ptr<Communicator> make_communicator(World& world) {
+    return world.size() == 1 ? make_single_communicator() : make_mpi_communicator(world);
+}
+
+/// Everything that training works on, in the order in which it is made.
+struct Setup {
+    Setup(const Config& effective, World& world, const Log& log)
+        : config(effective),
+          capacity(batch_capacity(config.data, config.model.kind)),
+          vocabulary(Vocabulary::load(in_folder(config.data.path, kVocabularyFile))),
+          device(open_device(config.device, world.local_size())),
+          model(config.model, vocabulary.size(), config.train.precision, capacity.max_source_length,
+                capacity.max_target_length),
+          data(open_training_data(config.data, config.model.kind, config.train.seed)),
+          validation(load_validation_batches(config.data, config.model.kind)),
+          communicator(make_communicator(world)) {
+        log.info("{} {}, {}", world.size(), world.size() == 1 ? "rank" : "ranks", device->description());
+        log.info("{:.2f} million parameters, {} words, {} examples an epoch",
+                 static_cast<double>(model.parameters().parameters()) * 1e-6, vocabulary.size(),
+                 data->examples_per_epoch());
+    }
+
+    Config config;
+    BatchCapacity capacity;
+    Vocabulary vocabulary;
+    std::unique_ptr<Backend> device;
+    Transformer model;
+    std::unique_ptr<TrainingData> data;
+    std::vector<Batch> validation;
+    std::unique_ptr<Communicator> communicator;
+};
+
+TrainerSettings trainer_settings(const Setup& setup) {
+    const Config& config = setup.config;
+    return {.train = config.train,
+            .checkpoint = config.checkpoint,
+            .capacity = setup.capacity,
+            .bucket_bytes = config.distributed.bucket_bytes,
+            .output_path = config.output.path,
+            .config_json = print_config(config),
+            .program_version = DUOLOGUE_VERSION,
+            .data_checksum = hash_text(fnv1a(read_file(in_folder(config.data.path, kManifestFile)))),
+            .matmul_flops_per_second = measure_matmul_flops_per_second(*setup.device, setup.model.activation_type()),
+            .progress = detect_progress_style()};
+}
+
+void prepare_output(const Config& config, const World& world) {
+    if (world.rank() != 0) return;
+    std::error_code problem;
+    std::filesystem::create_directories(config.output.path, problem);
+    require(!problem, ErrorCode::kInputOutput, "cannot make the folder '{}': {}", config.output.path,
+            problem.message());
+    write_file_durably(in_folder(config.output.path, "config.json"), print_config(config));
+}
+
+void log_end(const TrainingResult& result, const Log& log) {
+    if (result.reason == EndReason::kStopped) {
+        log.info("stopped at step {} and saved; the same command goes on from there", result.step);
+        return;
+    }
+    log.info("trained {} steps, {} epochs", result.step, result.epoch);
+}
+
+/// Trains; rank 0 writes the model when the configured end is reached.
+TrainingResult train_and_save(const Config& config, World& world, const StopRequest& stop, const Log& log) {
+    prepare_output(config, world);
+    Setup setup(config, world, log);
+    Trainer trainer(trainer_settings(setup), {.backend = *setup.device,
+                                              .communicator = *setup.communicator,
+                                              .world = world,
+                                              .log = log,
+                                              .model = setup.model,
+                                              .data = *setup.data,
+                                              .validation = setup.validation,
+                                              .vocabulary = setup.vocabulary,
+                                              .stop = stop});
+    const TrainingResult result = trainer.run();
+    log_end(result, log);
+    if (result.reason == EndReason::kFinished && world.rank() == 0) {
+        const std::string folder = in_folder(config.output.path, "model");
+        save_model(folder,
+                   {.model = config.model,
+                    .max_context_tokens = config.data.max_context_tokens,
+                    .max_reply_tokens = config.data.max_reply_tokens,
+                    .steps = result.step},
+                   setup.vocabulary, trainer.parameters());
+        log.info("the model is in {}", folder);
+    }
+    return result;
+}
+
+/// The chat after training, on the rank that is left.
+void chat_at_end(const Config& config, Program& program) {
+    ChatTerminal terminal{.input = detect_input(program.environment.launched),
+                          .history_path = program.environment.history_path};
+    if (!config.chat.prompts.empty()) {
+        terminal.input = ChatInput::kText;
+        terminal.text = read_file(config.chat.prompts);
+    }
+    const std::string folder = in_folder(config.output.path, "model");
+    Speaker speaker(load_model(folder), open_device(config.device, 1));
+    Session session(speaker.generator(), speaker.vocabulary(), config.chat, speaker.card().max_context_tokens);
+    if (terminal.input != ChatInput::kPiped) Log().info("{}", describe(speaker));
+    program.stop_on_signals(StopOn::kInterrupt);
+    const std::int64_t lines = run_chat(session, terminal, program.stop.wanted);
+    if (lines == 0 && terminal.input == ChatInput::kPiped) {
+        Log().info("no terminal and no input, so no chat; talk with: duologue chat {}", folder);
+    }
+}
+
+int train(Program& program, const std::string& config_path) {
+    const Config config = effective_config(program, config_path);
+    require(!config.data.path.empty(), ErrorCode::kConfiguration,
+            "data.path is not set: name the folder that duologue-preprocess wrote, as --data.path=DIR");
+    World& world = program.world.emplace(&program.argc, &program.argv);
+    world.set_timeout_seconds(config.distributed.timeout_seconds);
+    program.stop_on_signals(StopOn::kInterruptAndTerminate);
+    const Log log(world.rank(), world.size());
+    const TrainingResult result = train_and_save(config, world, program.stop, log);
+    const bool chats =
+        world.rank() == 0 && result.reason == EndReason::kFinished && config.chat.at_end == ChatAtEnd::kAuto;
+    program.world.reset();  // the other ranks end, and none waits for the chat
+    if (chats) chat_at_end(config, program);
+    return 0;
+}
+
+}  // namespace
+
+void declare_train(Program& program) {
+    const auto config_path = std::make_shared<std::string>();
+    CLI::App* command = program.app.add_subcommand("train", "train a model, save it, and talk with it");
+    command->add_option("--config", *config_path, "JSON file with options; the command line's come after it");
+    command->footer("Options, each as --section.key=value, with their defaults:\n" + option_help());
+    command->callback(
+        [&program, config_path] { program.run = [&program, config_path] { return train(program, *config_path); }; });
+}
+
+}  // namespace duologue

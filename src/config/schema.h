@@ -1,0 +1,98 @@
+// Schema: every option once, with its key, member, range and purpose. Parsing, printing, help and checks read this
+// list.
+#pragma once
+
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "duologue/config/config.h"
+
+namespace duologue {
+
+struct Option {
+    std::string key;
+    std::string help;
+    std::string expected;                                     ///< for example "an integer of at least 1"
+    std::function<bool(Config&, const nlohmann::json&)> set;  ///< false: not what was expected, nothing is changed
+    std::function<nlohmann::json(const Config&)> get;
+};
+
+/// Both ends belong to the range.
+struct Range {
+    double low = 0.0;
+    double high = 0.0;
+};
+
+inline constexpr double kNoLimit = 0x1p64;
+constexpr Range at_least(double low) { return {.low = low, .high = kNoLimit}; }
+constexpr Range between(double low, double high) { return {.low = low, .high = high}; }
+
+template <class Enum>
+using Choices = std::vector<std::pair<std::string, Enum>>;
+
+/// What a range accepts, in words.
+[[nodiscard]] std::string describe(const std::string& type, Range range);
+
+/// A number: an integer member takes only whole numbers.
+template <class Section, class Number>
+Option option(const std::string& key, Section Config::*section, Number Section::*member, Range range,
+              const std::string& help) {
+    const auto set = [=](Config& config, const nlohmann::json& value) {
+        if (!value.is_number()) return false;
+        const auto real = value.get<double>();
+        if (!(real >= range.low && real <= range.high)) return false;
+        if constexpr (std::is_integral_v<Number>) {
+            // A whole number written as 1e6 is meant as an integer; above 2^53 it would not be the one written.
+            if (value.is_number_float() && (real != std::floor(real) || real > 0x1p53)) return false;
+            if (real > static_cast<double>(std::numeric_limits<Number>::max())) return false;
+        }
+        (config.*section).*member = value.get<Number>();
+        return true;
+    };
+    const auto get = [=](const Config& config) { return nlohmann::json((config.*section).*member); };
+    return {key, help, describe(std::is_integral_v<Number> ? "an integer" : "a number", range), set, get};
+}
+
+/// A text.
+template <class Section>
+Option option(const std::string& key, Section Config::*section, std::string Section::*member, const std::string& help) {
+    const auto set = [=](Config& config, const nlohmann::json& value) {
+        if (!value.is_string()) return false;
+        (config.*section).*member = value.get<std::string>();
+        return true;
+    };
+    const auto get = [=](const Config& config) { return nlohmann::json((config.*section).*member); };
+    return {key, help, "a text", set, get};
+}
+
+/// One of some names.
+template <class Section, class Enum>
+Option option(const std::string& key, Section Config::*section, Enum Section::*member, const Choices<Enum>& choices,
+              const std::string& help) {
+    const auto set = [=](Config& config, const nlohmann::json& value) {
+        for (const auto& [name, meaning] : choices) {
+            if (value != name) continue;
+            (config.*section).*member = meaning;
+            return true;
+        }
+        return false;
+    };
+    const auto get = [=](const Config& config) {
+        for (const auto& [name, meaning] : choices) {
+            if ((config.*section).*member == meaning) return nlohmann::json(name);
+        }
+        return nlohmann::json();
+    };
+    std::string expected;
+    for (const auto& [name, meaning] : choices) expected += (expected.empty() ? "" : " or ") + name;
+    return {key, help, expected, set, get};
+}
+
+/// Every option, in the order in which it is printed.
+[[nodiscard]] std::vector<Option> all_options();
+
+}  // namespace duologue

@@ -1,0 +1,121 @@
+// duologue: the command line, the environment, signals, and the only catch.
+#include <csignal>
+#include <cstdlib>
+#include <exception>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "commands/program.h"
+#include "duologue/config/nearest.h"
+#include "duologue/core/error.h"
+#include "duologue/core/log.h"
+
+namespace {
+
+using duologue::Environment;
+using duologue::Error;
+using duologue::ErrorCode;
+using duologue::Program;
+
+// A signal handler reaches nothing but what has static storage.
+duologue::StopRequest stop_request;
+
+extern "C" void on_signal(int) { stop_request.wanted = true; }
+
+void handle(int signal, void (*handler)(int)) {
+    struct sigaction action {};
+    action.sa_handler = handler;  // no SA_RESTART: a waiting read returns
+    sigaction(signal, &action, nullptr);
+}
+
+std::string environment(const char* name) {
+    const char* value = std::getenv(name);
+    return value == nullptr ? "" : value;
+}
+
+/// Where the lines typed in chats are kept (XDG Base Directory: $XDG_STATE_HOME, else ~/.local/state).
+std::string history_path() {
+    const std::string home = environment("HOME");
+    std::string folder = environment("XDG_STATE_HOME");
+    if (folder.empty() && home.empty()) return "";
+    if (folder.empty()) folder = home + "/.local/state";
+    std::error_code problem;
+    std::filesystem::create_directories(folder + "/duologue", problem);
+    return problem ? "" : folder + "/duologue/history";
+}
+
+Environment read_environment() {
+    const bool launched = !environment("OMPI_COMM_WORLD_RANK").empty() || !environment("PMI_RANK").empty() ||
+                          !environment("SLURM_PROCID").empty();
+    return {.launched = launched ? duologue::Launched::kByLauncher : duologue::Launched::kDirectly,
+            .history_path = history_path()};
+}
+
+void declare_commands(Program& program) {
+    CLI::App& app = program.app;
+    app.set_version_flag("--version", "duologue " DUOLOGUE_VERSION);
+    app.require_subcommand(1);
+    duologue::declare_train(program);
+    duologue::declare_chat(program);
+    duologue::declare_evaluate(program);
+    duologue::declare_export(program);
+}
+
+/// A mistyped command is answered with the nearest; CLI11 would only say that it did not expect it.
+void check_command(const CLI::App& app, const std::vector<std::string>& arguments) {
+    if (arguments.empty() || arguments[0].starts_with('-')) return;
+    std::vector<std::string> names;
+    for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+    duologue::require(std::find(names.begin(), names.end(), arguments[0]) != names.end(), ErrorCode::kConfiguration,
+                      "there is no command '{}'.{} `duologue --help` lists them.", arguments[0],
+                      duologue::suggestion(arguments[0], names));
+}
+
+int run(Program& program, std::vector<std::string> arguments) {
+    declare_commands(program);
+    program.overrides = duologue::take_overrides(arguments);
+    check_command(program.app, arguments);
+    try {
+        std::reverse(arguments.begin(), arguments.end());  // the order that this overload of parse() takes
+        program.app.parse(arguments);
+    } catch (const CLI::ParseError& request) {
+        const bool asked_for = request.get_exit_code() == 0;  // --help, --version
+        program.app.exit(request);
+        return asked_for ? 0 : static_cast<int>(ErrorCode::kConfiguration);
+    }
+    return program.run();
+}
+
+/// Says what went wrong in one line and ends: where there are other ranks, all of them.
+int fail_with(Program& program, int status, const std::string& message) {
+    if (!program.world) {
+        duologue::Log().error("{}", message);
+        return status;
+    }
+    const duologue::World& world = *program.world;
+    duologue::Log(world.rank(), world.size())
+        .error("{} (rank {} of {} on {})", message, world.rank(), world.size(), world.host());
+    program.world->abort(status);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Program program{.app = CLI::App("duologue: trains conversational Transformers, and talks with them", "duologue"),
+                    .argc = argc,
+                    .argv = argv,
+                    .environment = read_environment(),
+                    .stop = stop_request};
+    program.stop_on_signals = [](duologue::StopOn stop) {
+        handle(SIGINT, on_signal);
+        handle(SIGTERM, stop == duologue::StopOn::kInterruptAndTerminate ? on_signal : SIG_DFL);
+    };
+    try {
+        return run(program, {argv + 1, argv + argc});
+    } catch (const Error& error) {
+        return fail_with(program, error.exit_status(), error.what());
+    } catch (const std::exception& error) {
+        return fail_with(program, static_cast<int>(ErrorCode::kInternal), error.what());
+    }
+}

@@ -1,0 +1,52 @@
+// Output layer and loss in pieces of rows.
+#include "model/head.h"
+
+#include <algorithm>
+
+namespace duologue {
+namespace {
+
+/// Calls `use(piece of logits, first row, rows)` for pieces of nearly equal size.
+template <class Use>
+void for_each_piece(Arena& arena, const Tensor& x, std::int64_t vocabulary, const Use& use) {
+    const Arena::Scope scope(arena);
+    const std::int64_t most = std::max<std::int64_t>(1, kLogitsPieceBytes / (vocabulary * size_of(x.type)));
+    // Of the largest size, not of the balanced one below: what is taken must never shrink as rows grow.
+    const Tensor room = arena.allocate(x.type, std::min(most, x.rows), vocabulary);
+    const std::int64_t pieces = (x.rows + most - 1) / most;
+    for (std::int64_t piece = 0; piece < pieces; ++piece) {
+        const std::int64_t begin = x.rows * piece / pieces;
+        const std::int64_t rows = x.rows * (piece + 1) / pieces - begin;
+        use(room.row_range(0, rows), begin, rows);
+    }
+}
+
+}  // namespace
+
+void head_logits(Backend& backend, const Tensor& logits, const Tensor& x, const Tensor& table) {
+    backend.matmul(logits, {.a = x, .b = table, .transpose_b = Transpose::kYes});
+}
+
+void head_train(const BackwardPass& pass, const HeadInput& input, const Tensor& losses, const Tensor& dx) {
+    const Tensor table = pass.weights[input.table];
+    for_each_piece(pass.arena, input.x, table.rows, [&](const Tensor& logits, std::int64_t begin, std::int64_t rows) {
+        const Tensor x = input.x.row_range(begin, rows);
+        head_logits(pass.backend, logits, x, table);
+        pass.backend.cross_entropy(losses.column_range(begin, rows), logits, input.labels.column_range(begin, rows),
+                                   input.smoothing, LossGradient::kInPlace);
+        pass.backend.matmul(dx.row_range(begin, rows), {.a = logits, .b = table});
+        pass.backend.matmul(pass.gradients[input.table],
+                            {.a = logits, .b = x, .transpose_a = Transpose::kYes, .write = Write::kAccumulate});
+    });
+}
+
+void head_evaluate(const ForwardPass& pass, const HeadInput& input, const Tensor& losses) {
+    const Tensor table = pass.weights[input.table];
+    for_each_piece(pass.arena, input.x, table.rows, [&](const Tensor& logits, std::int64_t begin, std::int64_t rows) {
+        head_logits(pass.backend, logits, input.x.row_range(begin, rows), table);
+        pass.backend.cross_entropy(losses.column_range(begin, rows), logits, input.labels.column_range(begin, rows),
+                                   input.smoothing, LossGradient::kNone);
+    });
+}
+
+}  // namespace duologue

@@ -1,0 +1,112 @@
+// Uploading and running one micro-batch; counting what that takes by running it on a planning back end.
+#include "duologue/train/micro_batch.h"
+
+#include <algorithm>
+
+#include "duologue/core/error.h"
+
+namespace duologue {
+
+namespace {
+
+void run_on_device(Backend& backend, Arena& arena, const DeviceBatch& batch, const MicroBatchWork& work,
+                   const GradientsFinished& on_finished) {
+    const Tensor losses = arena.allocate_vector(DataType::kF32, batch.labels.columns);
+    if (work.gradients.empty()) {
+        work.model.evaluate(backend, arena, batch, work.weights, losses, work.smoothing);
+    } else {
+        work.model.train_step(backend, arena, batch, work.weights, work.gradients, losses, work.smoothing, on_finished);
+    }
+    backend.sum(work.loss_sum, losses, Write::kAccumulate);
+}
+
+// Everything that a planned micro-batch needs, in memory that nobody reads.
+struct PlannedWork {
+    PlannedWork(Backend& backend, const Transformer& model)
+        : memory(backend.allocate(size_of(DataType::kF32))),
+          training{.model = model,
+                   .weights = make_vector(memory.data(), model.activation_type(), model.parameters().elements()),
+                   .gradients = make_vector(memory.data(), DataType::kF32, model.parameters().elements()),
+                   .loss_sum = make_vector(memory.data(), DataType::kF32, 1)},
+          validation(training) {
+        validation.gradients = {};
+    }
+    DeviceBuffer memory;
+    MicroBatchWork training;
+    MicroBatchWork validation;
+};
+
+// Matmul FLOPs of a forward and backward pass at `capacity`; `arena` records the peak.
+double planned_flops(PlanningBackend& backend, Arena& arena, const BatchCapacity& capacity,
+                     const MicroBatchWork& work) {
+    const Arena::Scope scope(arena);
+    backend.reset_counts();
+    run_on_device(backend, arena, allocate_batch(arena, capacity), work, [](std::int64_t, std::int64_t) {});
+    return backend.counts().matmul_flops;
+}
+
+// Matmul FLOPs grow with source rows and with target rows and with nothing else: two plans give both rates.
+void plan_rates(PlanningBackend& backend, const BatchCapacity& capacity, const MicroBatchWork& work,
+                TrainingPlan& plan) {
+    Arena arena;
+    const double whole = planned_flops(backend, arena, capacity, work);
+    plan.arena_bytes = arena.peak_bytes();
+    BatchCapacity longer = capacity;
+    longer.target_rows = 2 * capacity.target_rows;
+    Arena unused;
+    const double target = planned_flops(backend, unused, longer, work) - whole;
+    plan.flops_per_target_row = target / static_cast<double>(capacity.target_rows);
+    if (capacity.source_rows > 0) {
+        plan.flops_per_source_row = (whole - target) / static_cast<double>(capacity.source_rows);
+    }
+}
+
+}  // namespace
+
+void run_micro_batch(Backend& backend, Arena& arena, const BatchCapacity& capacity, const Batch& batch,
+                     const MicroBatchWork& work, const GradientsFinished& on_finished) {
+    const Arena::Scope scope(arena);
+    run_on_device(backend, arena, upload_batch(backend, arena, batch, capacity), work, on_finished);
+}
+
+TrainingPlan plan_training(const Backend& device_like, const PlanSettings& settings) {
+    const auto backend = make_planning_backend(device_like);
+    const BatchCapacity& capacity = settings.capacity;
+    Transformer model(settings.model, settings.vocabulary_size, settings.precision, capacity.max_source_length,
+                      capacity.max_target_length);
+    model.prepare(*backend);
+    TrainingPlan plan;
+    plan.constant_bytes = backend->counts().allocated_bytes;
+    const PlannedWork work(*backend, model);
+    plan_rates(*backend, capacity, work.training, plan);
+    Arena arena;
+    (void)planned_flops(*backend, arena, capacity, work.validation);
+    plan.arena_bytes = std::max(plan.arena_bytes, arena.peak_bytes());
+
+    const std::int64_t elements = model.parameters().elements();
+    const bool separate_weights = model.activation_type() != DataType::kF32;
+    plan.parameters = model.parameters().parameters();
+    plan.state_bytes =
+        elements * (4 * size_of(DataType::kF32) + (separate_weights ? size_of(model.activation_type()) : 0));
+    // Two products of C columns forward and four backward.
+    plan.attention_flops_per_pair = 12.0 * static_cast<double>(settings.model.width);
+    plan.encoder_layers = settings.model.kind == ModelKind::kEncoderDecoder ? settings.model.encoder_layers : 0;
+    plan.decoder_layers = settings.model.decoder_layers;
+    return plan;
+}
+
+double TrainingPlan::flops(const Batch& batch) const {
+    double pairs = 0.0;
+    for (std::size_t i = 1; i < batch.target.offsets.size(); ++i) {
+        const double target = batch.target.offsets[i] - batch.target.offsets[i - 1];
+        pairs += static_cast<double>(decoder_layers) * 0.5 * target * target;
+        if (encoder_layers == 0) continue;
+        const double source = batch.source.offsets[i] - batch.source.offsets[i - 1];
+        pairs += static_cast<double>(encoder_layers) * source * source;
+        pairs += static_cast<double>(decoder_layers) * target * source;
+    }
+    return flops_per_source_row * static_cast<double>(batch.source.rows()) +
+           flops_per_target_row * static_cast<double>(batch.target.rows()) + attention_flops_per_pair * pairs;
+}
+
+}  // namespace duologue

@@ -1,0 +1,109 @@
+// Zero, accumulate, sum over the ranks while the last backward pass runs, update.
+#include "train/training_step.h"
+
+#include <cmath>
+
+#include "duologue/core/random.h"
+
+namespace duologue {
+
+bool StepSums::finite() const { return std::isfinite(loss) && std::isfinite(squared_gradients) && labels > 0.0; }
+
+double StepSums::gradient_norm() const { return std::sqrt(squared_gradients) / labels; }
+
+TrainingStep::TrainingStep(const StepParts& parts, std::int64_t bucket_bytes)
+    : parts_(parts),
+      sync_(parts.communicator, parts.state.gradients(), bucket_bytes),
+      memory_(parts.backend.allocate((kStatistics + 1) * size_of(DataType::kF32))) {
+    const Tensor all = make_vector(memory_.data(), DataType::kF32, kStatistics + 1);
+    statistics_ = all.column_range(0, kStatistics);
+    square_sum_ = all.column_range(kStatistics, 1);
+}
+
+StepSums TrainingStep::accumulate(const GlobalStep& batches, std::int64_t step, StopVote vote) {
+    Backend& backend = parts_.backend;
+    backend.zero(parts_.state.gradients());
+    backend.zero(statistics_);
+    sync_.begin();
+    run_micro_batches(batches, step);
+    Statistics sums = local_statistics(batches, vote);
+    backend.upload(statistics_.column_range(kLabels, kStatistics - kLabels), &sums[kLabels]);
+    sync_.join(statistics_);
+    backend.sum_squares(square_sum_, parts_.state.gradients(), Write::kOverwrite);
+    backend.download(sums.data(), statistics_);
+    float squares = 0.0F;
+    backend.download(&squares, square_sum_);
+    return {.loss = sums[kLoss],
+            .labels = sums[kLabels],
+            .stop_votes = sums[kStopVotes],
+            .source_tokens = sums[kSourceTokens],
+            .target_tokens = sums[kTargetTokens],
+            .giga_flops = sums[kGigaFlops],
+            .peak_giga_flops_per_second = sums[kPeak],
+            .squared_gradients = squares};
+}
+
+void TrainingStep::run_micro_batches(const GlobalStep& batches, std::int64_t step) {
+    const auto rank = static_cast<std::size_t>(parts_.communicator.rank());
+    const auto ranks = static_cast<std::size_t>(parts_.communicator.size());
+    const std::uint64_t key = mix_key(parts_.config.seed, static_cast<std::uint64_t>(step));
+    const MicroBatchWork work{.model = parts_.model,
+                              .weights = parts_.state.weights(),
+                              .gradients = parts_.state.gradients(),
+                              .loss_sum = statistics_.column_range(kLoss, 1),
+                              .smoothing = static_cast<float>(parts_.config.label_smoothing)};
+    for (std::size_t j = rank; j < batches.micro_batches.size(); j += ranks) {
+        if (batches.micro_batches[j].target.rows() == 0) continue;
+        const bool last = j + ranks >= batches.micro_batches.size();
+        parts_.backend.set_random_key(mix_key(key, j));
+        run_micro_batch(parts_.backend, parts_.arena, parts_.capacity, batches.micro_batches[j], work,
+                        [&](std::int64_t begin, std::int64_t end) {
+                            if (last) sync_.finished(begin, end);
+                        });
+    }
+}
+
+TrainingStep::Statistics TrainingStep::local_statistics(const GlobalStep& batches, StopVote vote) const {
+    double labels = 0.0;
+    double sources = 0.0;
+    double targets = 0.0;
+    double flops = 0.0;
+    const auto rank = static_cast<std::size_t>(parts_.communicator.rank());
+    const auto ranks = static_cast<std::size_t>(parts_.communicator.size());
+    for (std::size_t j = rank; j < batches.micro_batches.size(); j += ranks) {
+        const Batch& batch = batches.micro_batches[j];
+        labels += static_cast<double>(batch.label_count);
+        sources += static_cast<double>(batch.source.rows());
+        targets += static_cast<double>(batch.target.rows());
+        flops += parts_.plan.flops(batch);
+    }
+    return {0.0F,
+            static_cast<float>(labels),
+            vote == StopVote::kStop ? 1.0F : 0.0F,
+            static_cast<float>(sources),
+            static_cast<float>(targets),
+            static_cast<float>(flops * 1e-9),
+            static_cast<float>(parts_.matmul_flops_per_second * 1e-9)};
+}
+
+void TrainingStep::apply(std::int64_t update, double learning_rate) {
+    const TrainingState& state = parts_.state;
+    const TrainConfig& config = parts_.config;
+    const bool separate_weights = state.weights().data != state.values().data;
+    parts_.backend.adamw({.values = state.values(),
+                          .weights = separate_weights ? state.weights() : Tensor{},
+                          .first = state.first(),
+                          .second = state.second(),
+                          .gradients = state.gradients(),
+                          .divisor = statistics_.column_range(kLabels, 1),
+                          .square_sum = square_sum_,
+                          .learning_rate = static_cast<float>(learning_rate),
+                          .beta1 = static_cast<float>(config.beta1),
+                          .beta2 = static_cast<float>(config.beta2),
+                          .epsilon = static_cast<float>(config.epsilon),
+                          .weight_decay = static_cast<float>(config.weight_decay),
+                          .max_norm = static_cast<float>(config.clip_norm),
+                          .step = update});
+}
+
+}  // namespace duologue

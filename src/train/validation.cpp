@@ -1,0 +1,50 @@
+// Losses of this rank's micro-batches, summed over the ranks.
+#include "duologue/train/validation.h"
+
+#include <array>
+#include <cmath>
+#include <unordered_map>
+
+#include "duologue/core/error.h"
+
+namespace duologue {
+
+double unigram_loss(const std::vector<Batch>& batches) {
+    std::unordered_map<std::int32_t, double> counts;
+    double total = 0.0;
+    for (const Batch& batch : batches) {
+        for (const std::int32_t label : batch.labels) {
+            if (label < 0) continue;
+            counts[label] += 1.0;
+            total += 1.0;
+        }
+    }
+    double loss = 0.0;
+    for (const auto& [label, count] : counts) loss -= count / total * std::log(count / total);
+    return loss;
+}
+
+double validation_loss(const ValidationWork& work, const std::vector<Batch>& batches) {
+    const Tensor loss_sum = work.statistics.column_range(0, 1);
+    const MicroBatchWork micro{.model = work.model, .weights = work.weights, .gradients = {}, .loss_sum = loss_sum};
+    const auto ranks = static_cast<std::size_t>(work.communicator.size());
+    double sum = 0.0;
+    double labels = 0.0;
+    for (auto i = static_cast<std::size_t>(work.communicator.rank()); i < batches.size(); i += ranks) {
+        work.backend.zero(loss_sum);
+        run_micro_batch(work.backend, work.arena, work.capacity, batches[i], micro, {});
+        float loss = 0.0F;
+        work.backend.download(&loss, loss_sum);
+        sum += loss;
+        labels += static_cast<double>(batches[i].label_count);
+    }
+    std::array<float, 2> totals{static_cast<float>(sum), static_cast<float>(labels)};
+    work.backend.upload(work.statistics, totals.data());
+    work.communicator.all_reduce_sum(work.statistics, "the sum of validation losses");
+    work.communicator.join();
+    work.backend.download(totals.data(), work.statistics);
+    require(totals[1] > 0.0F, ErrorCode::kInternal, "validation without labels");
+    return static_cast<double>(totals[0]) / static_cast<double>(totals[1]);
+}
+
+}  // namespace duologue
