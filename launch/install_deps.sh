@@ -19,6 +19,7 @@ packages=(
     libicu-dev libedit-dev                      # Unicode, line editing in the chat
     zlib1g-dev libzstd-dev                      # compressed input
     libgtest-dev libgmock-dev libbenchmark-dev  # tests, benchmarks
+    python3 procps                              # launch/gpu_check.sh, tests of it
 )
 tools=(clang-format clang-tidy libomp-dev ccache git) # libomp-dev: the omp.h that clang-tidy reads
 

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Checks and measures everything that needs a GPU, from a build of the preset cuda or from an unpacked bundle of it.
+. "$(dirname "$0")/common.sh"
+
+command -v python3 >/dev/null || die "python3 (3.9 or newer, its standard library is enough) is missing"
+exec python3 "$root/tests/gpu/gpu_check.py" "$@"

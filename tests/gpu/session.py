@@ -1,0 +1,115 @@
+# Session: runs the project's programs for the checks, each bounded in time and with its output kept in a file.
+import json
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class CheckFailed(Exception):
+    """What a check says when it does not pass."""
+
+
+class OutOfTime(CheckFailed):
+    """A check did not end within its time."""
+
+
+@dataclass
+class Outcome:
+    """What a check found: one short figure for the table, all numbers for the summary."""
+
+    figure: str
+    numbers: dict = field(default_factory=dict)
+
+
+def end_group(process):
+    """Ends a process and all it started: in order where it listens (mpirun then ends its ranks), then at once."""
+    for sign, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(process.pid, sign)
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+class Session:
+    """Where the programs are, where output goes, and when the current check has to be done."""
+
+    def __init__(self, root, programs, output, options):
+        self.root, self.programs, self.output, self.options = Path(root), Path(programs), Path(output), options
+        self.deadline = time.monotonic() + 3600.0
+        self.made = {}  # what several checks use and the first of them makes
+        run = self.root / "run"
+        self.in_bundle = run.exists()
+        self.launcher = [str(run)] if self.in_bundle else []
+
+    @property
+    def quick(self):
+        return self.options.quick
+
+    def program(self, name, *arguments):
+        """The command of one of the project's programs."""
+        path = self.programs / name
+        if not os.access(path, os.X_OK):
+            raise CheckFailed(f"there is no program {path}; build the preset cuda, or unpack a bundle of it")
+        return [*self.launcher, str(path), *map(str, arguments)]
+
+    def under_mpi(self, ranks, command):
+        """The same command on several ranks of this machine."""
+        without_launcher = command[len(self.launcher) :]
+        return [*self.launcher, "mpirun", "-n", str(ranks), "--bind-to", "none", *without_launcher]
+
+    def environment(self, extra):
+        environment = dict(os.environ, OMPI_MCA_rmaps_base_oversubscribe="1")
+        environment.setdefault("OMPI_MCA_btl_vader_single_copy_mechanism", "none")
+        if os.geteuid() == 0:
+            environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+        environment.update(extra or {})
+        return environment
+
+    def run(self, name, command, environment=None, expect=(0,)):
+        """Runs a command, both its outputs into the file NAME.log; returns that text. CheckFailed unless its exit
+        status is one of `expect`, OutOfTime when the current check's time is over."""
+        log = self.output / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
+            raise OutOfTime(f"no time was left for {Path(command[0]).name}")
+        with open(log, "wb") as file:
+            file.write(f"$ {' '.join(command)}\n".encode())
+            file.flush()
+            try:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=self.root,
+                    env=self.environment(environment), start_new_session=True,
+                )
+            except OSError as error:
+                raise CheckFailed(f"cannot start {command[0]}: {error.strerror}") from error
+            try:
+                status = process.wait(remaining)
+            except subprocess.TimeoutExpired:
+                raise OutOfTime(f"still running after its time; its output is in {log}") from None
+            finally:
+                end_group(process)
+        text = log.read_text(errors="replace")
+        if status not in expect:
+            raise CheckFailed(f"exit status {status}: {last_words(text)} ({log})")
+        return text
+
+
+def last_words(text):
+    """The last line that says something, shortened."""
+    lines = [line.strip() for line in text.splitlines()[1:] if line.strip()]
+    return lines[-1][:200] if lines else "it printed nothing"
+
+
+def events(path, kind):
+    """The events of one kind in a metrics.jsonl."""
+    with open(path) as file:
+        return [event for event in map(json.loads, file) if event["event"] == kind]
