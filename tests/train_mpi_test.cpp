@@ -194,6 +194,23 @@ TEST(Trainer, AllRanksAgreeOnTheStepAtWhichOneIsAskedToStop) {
     EXPECT_EQ(rest->trainer().parameters(), whole->trainer().parameters());
 }
 
+TEST(Trainer, AStopFileOfOneHostStopsAllRanksAndTheRunGoesOnFromThere) {
+    const SharedFolder folder;
+    TrainerSettings settings = toy_settings(folder.path());
+    settings.train.stop_file = fmt::format("{}/stop-{}", folder.path(), test_world().rank());
+    if (test_world().rank() == test_world().size() - 1) std::ofstream(settings.train.stop_file).close();
+    const TrainingResult result = on_all_ranks(settings)->trainer().run();
+    EXPECT_EQ(result.reason, EndReason::kStopped);
+    EXPECT_EQ(result.step, 1);
+    wait_for_all_ranks();
+    EXPECT_EQ(CheckpointFolder(folder.path() + "/checkpoints").steps(), (std::vector<std::int64_t>{1}));
+
+    testing::internal::CaptureStderr();
+    const TrainingResult rest = on_all_ranks(toy_settings(folder.path()))->trainer().run();
+    (void)testing::internal::GetCapturedStderr();
+    EXPECT_EQ(rest.step, kSteps);
+}
+
 TEST(Trainer, RefusesMicroBatchesThatRanksCannotShareEvenly) {
     if (test_world().size() == 1) return;  // one rank shares anything with itself
     const SharedFolder folder;

@@ -93,6 +93,8 @@ Options train_options() {
                "consecutive steps that are not finite before the run ends"),
         option("train.log_interval_steps", kSection, &TrainConfig::log_interval_steps, between(1, 1e9),
                "steps between progress lines"),
+        option("train.stop_file", kSection, &TrainConfig::stop_file,
+               "when a file of this name appears on any host, the run saves and ends"),
     };
     for (const Options& part : {optimizer_options(), tail}) options.insert(options.end(), part.begin(), part.end());
     return options;

@@ -12,6 +12,7 @@
 #include "duologue/train/validation.h"
 #include "train/resume.h"
 #include "train/step_loader.h"
+#include "train/stop_file.h"
 #include "train/training_step.h"
 
 namespace duologue {
@@ -51,6 +52,7 @@ class Trainer::Run {
     [[nodiscard]] bool leads() const { return parts_.communicator.rank() == 0; }
     [[nodiscard]] bool finished() const;
     [[nodiscard]] std::string output(const char* name) const;
+    [[nodiscard]] StopVote vote();
     void train_one_step();
     void count_skip(const StepMetrics& metrics);
     void report(const StepMetrics& metrics);
@@ -69,6 +71,7 @@ class Trainer::Run {
     ScheduleSettings schedule_;
     TrainingStep step_;
     StepLoader loader_;
+    StopFile stop_file_;
     double unigram_loss_;
     Progress progress_;
     std::optional<MetricsFile> metrics_;  // of rank 0
@@ -140,6 +143,7 @@ Trainer::Run::Run(TrainerSettings settings, const TrainerParts& parts)
       loader_(parts_.data, {.micro_batches = settings_.train.micro_batches_per_step,
                             .rank = parts_.communicator.rank(),
                             .ranks = parts_.communicator.size()}),
+      stop_file_(settings_.train.stop_file),
       unigram_loss_(unigram_loss(parts_.validation)),
       progress_(progress_settings(settings_, planned_steps_, leads()), parts_.log),
       saved_step_(point_.step) {
@@ -178,13 +182,14 @@ TrainingResult Trainer::Run::run() {
     return result_;
 }
 
+StopVote Trainer::Run::vote() { return parts_.stop.wanted || stop_file_.exists() ? StopVote::kStop : StopVote::kGoOn; }
+
 void Trainer::Run::train_one_step() {
     const Clock::time_point begin = Clock::now();
     const GlobalStep batches = loader_.take(point_.position);
     const std::int64_t step = point_.step + 1;
     const double rate = learning_rate(schedule_, step);
-    const StopVote vote = parts_.stop.wanted ? StopVote::kStop : StopVote::kGoOn;
-    const StepSums sums = step_.accumulate(batches, step, vote);
+    const StepSums sums = step_.accumulate(batches, step, vote());
     if (sums.finite()) {
         step_.apply(step - point_.skipped_steps, rate);
         parts_.backend.synchronize();

@@ -59,6 +59,7 @@ struct TrainConfig {
     std::int64_t validation_interval_steps = 500;  ///< 0: only at the end of an epoch
     std::int64_t max_skipped_steps = 10;           ///< consecutive steps with a loss or gradient that is not finite
     std::int64_t log_interval_steps = 10;
+    std::string stop_file;  ///< when a file of this name appears on any host, the run saves and ends; "": none
 };
 
 struct CheckpointConfig {

@@ -19,8 +19,8 @@
 
 namespace duologue {
 
-/// Somebody asks for the end: set by a signal handler of any rank. All ranks agree on it after the step in which it is
-/// seen, save and return.
+/// Somebody asks for the end: set by a signal handler of any rank; train.stop_file is the other way to ask. All ranks
+/// agree on it after the step in which it is seen, save and return.
 struct StopRequest {
     std::atomic<bool> wanted = false;
     static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
@@ -54,7 +54,7 @@ struct TrainerParts {
 
 enum class EndReason : std::uint8_t {
     kFinished,  ///< as many epochs or steps as configured
-    kStopped,   ///< StopRequest
+    kStopped,   ///< StopRequest or train.stop_file
 };
 
 struct TrainingResult {
