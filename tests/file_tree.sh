@@ -2,13 +2,13 @@
 # The README's list of files, made from the first sentence of each: prints it; --write puts it there, --check compares.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-folders=(include src preprocess launch tests)
+folders=(include src preprocess launch sagemaker tests)
 
 # The first sentence of a file's opening comment.
 purpose() {
     awk '
         NR == 1 && /^#!/ { next }
-        NR == 1 && /^"""/ { sub(/^"""/, ""); text = $0; exit }
+        NR <= 2 && text == "" && /^"""/ { gsub(/"""/, ""); text = $0; exit }
         /^(\/\/|#) / { sub(/^(\/\/|#) /, ""); text = text (text == "" ? "" : " ") $0; next }
         { exit }
         END { sub(/\. [A-Z].*/, "", text); sub(/[.;]$/, "", text); print text }' "$1"
