@@ -1,0 +1,61 @@
+"""Data on its way to S3, and the model on its way back."""
+
+import tarfile
+import tempfile
+from pathlib import Path
+from urllib.parse import urlparse
+
+from job_request import JobError, folder_uri
+
+
+def bucket_and_prefix(uri):
+    parts = urlparse(uri)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise JobError(f"'{uri}' is not of the form s3://BUCKET/PREFIX")
+    return parts.netloc, parts.path.lstrip("/")
+
+
+def files_below(path):
+    """Each file and its name below the channel's folder."""
+    if path.is_file():
+        return [(path, path.name)]
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    if not files:
+        raise JobError(f"'{path}' is neither a file nor a folder with files in it")
+    return [(file, file.relative_to(path).as_posix()) for file in files]
+
+
+def refuse_foreign_objects(s3, bucket, prefix, names):
+    """A channel is all that lies below its prefix: leftovers of another upload would be trained on too."""
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for entry in page.get("Contents", []):
+            if entry["Key"].removeprefix(prefix) not in names:
+                raise JobError(
+                    f"s3://{bucket}/{entry['Key']} is there already and not part of this upload; "
+                    "remove it, or give the channel another s3_uri"
+                )
+
+
+def upload(s3, path, channel_uri, say):
+    """Puts a file, or all of a folder, below the channel's prefix."""
+    bucket, prefix = bucket_and_prefix(folder_uri(channel_uri))
+    files = files_below(Path(path))
+    refuse_foreign_objects(s3, bucket, prefix, {name for _, name in files})
+    for number, (file, name) in enumerate(files, 1):
+        say(f"uploading {number}/{len(files)} {name} ({file.stat().st_size / 1e6:.1f} MB)")
+        s3.upload_file(str(file), bucket, prefix + name)
+
+
+def download_model(s3, model_uri, folder):
+    """Fetches model.tar.gz and unpacks it; the folder is then what `duologue chat` opens."""
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise JobError(f"'{folder}' is not empty: name a new folder for the model")
+    folder.mkdir(parents=True, exist_ok=True)
+    bucket, key = bucket_and_prefix(model_uri)
+    with tempfile.NamedTemporaryFile(suffix=".tar.gz", dir=folder.parent) as archive:
+        s3.download_file(bucket, key, archive.name)
+        with tarfile.open(archive.name) as tar:
+            tar.extractall(folder, filter="data")
+    if not (folder / "model.safetensors").exists():
+        raise JobError(f"{model_uri} holds no model.safetensors: the job ended before there was a model to deliver")

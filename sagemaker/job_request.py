@@ -1,0 +1,223 @@
+"""From a job's description (configs/sagemaker_config.json) to the request of CreateTrainingJob. Pure: talks to nobody."""
+
+import difflib
+import json
+import re
+from pathlib import Path
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+# The trainer's log lines are `[rank 0] step=10 epoch=1 train_loss=5.1 ...`, with mpirun's or the toolkit's tag before them.
+METRICS = {
+    "train:loss": "train_loss",
+    "train:learning_rate": "learning_rate",
+    "train:gradient_norm": "gradient_norm",
+    "train:source_tokens_per_second": "source_tokens_per_second",
+    "train:target_tokens_per_second": "target_tokens_per_second",
+    "train:matmul_share": "matmul_share",
+    "train:step": "step",
+    "train:epoch": "epoch",
+    "validation:loss": "val_loss",
+    "validation:perplexity": "perplexity",
+    "validation:unigram_perplexity": "unigram_perplexity",
+}
+
+# key: default; ... means that it has to be given.
+JOB = {
+    "job_name": "duologue",
+    "region": ...,
+    "role_arn": ...,
+    "image_uri": ...,
+    "instances": ...,
+    "ranks_per_host": None,
+    "channels": ...,
+    "output_s3_uri": ...,
+    "checkpoints_s3_uri": None,
+    "spot": False,
+    "max_run_seconds": 86400,
+    "max_wait_seconds": None,
+    "hyperparameters": {},
+    "mpi_options": "--NCCL_DEBUG WARN",
+    "environment": {},
+    "network": None,
+    "tags": {},
+}
+INSTANCES = {"type": ..., "count": 1, "volume_gb": 100, "keep_alive_seconds": 0}
+CHANNEL = {"s3_uri": ..., "mode": "File"}
+NETWORK = {"subnets": ..., "security_groups": ..., "encrypt_between_hosts": False}
+
+# The toolkit sets these itself, and mpirun refuses a key that stands twice.
+MCA_KEYS_OF_THE_TOOLKIT = (
+    "pml",
+    "btl",
+    "btl_tcp_if_include",
+    "oob_tcp_if_include",
+    "plm_rsh_no_tree_spawn",
+    "orte_abort_on_non_zero_status",
+    "btl_vader_single_copy_mechanism",
+)
+# The toolkit joins its command to one line for a shell; other characters would be read by that shell.
+PLAIN = re.compile(r"[A-Za-z0-9_./:=,+-]*")
+
+
+class JobError(Exception):
+    """What is wrong with a job's description, and what to write instead."""
+
+
+def with_defaults(given, known, where):
+    """`given` with the defaults of `known`; names that are not known are answered with the nearest that is."""
+    if not isinstance(given, dict):
+        raise JobError(f"{where} must be an object with the keys {', '.join(known)}, not {json.dumps(given)}")
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            raise JobError(f"{where} has no key '{key}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+    for key, default in known.items():
+        if default is ... and key not in given:
+            raise JobError(f"{where} lacks '{key}'")
+    return {**{key: default for key, default in known.items() if default is not ...}, **given}
+
+
+def read_job(path, hyperparameters=()):
+    """The description in a file; `hyperparameters` are pairs that come after the file's."""
+    try:
+        job = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise JobError(f"cannot read '{path}': {error}") from error
+    job = with_defaults(job, JOB, "the job")
+    job["instances"] = with_defaults(job["instances"], INSTANCES, "instances")
+    job["channels"] = {name: with_defaults(value, CHANNEL, name) for name, value in job["channels"].items()}
+    if job["network"] is not None:
+        job["network"] = with_defaults(job["network"], NETWORK, "network")
+    job["hyperparameters"] = {**job["hyperparameters"], **dict(hyperparameters)}
+    check_rules(job)
+    return job
+
+
+def check_rules(job):
+    """Rules that the service model does not know."""
+    if "training" not in job["channels"]:
+        raise JobError("channels lacks 'training': the shards, or the conversations to make shards of")
+    for name, channel in job["channels"].items():
+        if channel["mode"] not in ("File", "FastFile"):
+            raise JobError(f"channel {name}: mode {channel['mode']} is not File or FastFile; a pipe cannot be read twice")
+    if job["spot"]:
+        if not job["checkpoints_s3_uri"]:
+            raise JobError("spot needs checkpoints_s3_uri: without it an interrupted job begins anew")
+        if (job["max_wait_seconds"] or 0) < job["max_run_seconds"]:
+            raise JobError(
+                f"spot needs max_wait_seconds of at least max_run_seconds = {job['max_run_seconds']}, "
+                f"not {job['max_wait_seconds']}: it includes the wait for instances"
+            )
+        if job["instances"]["keep_alive_seconds"]:
+            raise JobError("instances.keep_alive_seconds does not go with spot: reclaimed instances cannot be kept")
+    check_mpi_options(job["mpi_options"])
+    check_ranks(job)
+
+
+def check_mpi_options(options):
+    words = options.split()
+    for word in words:
+        if not PLAIN.fullmatch(word):
+            raise JobError(f"mpi_options: '{word}' has characters that a shell would read; allowed: {PLAIN.pattern}")
+    for flag, key in zip(words, words[1:]):
+        if flag.lstrip("-") == "mca" and key in MCA_KEYS_OF_THE_TOOLKIT:
+            raise JobError(f"mpi_options sets {key}, which the toolkit sets already; mpirun does not start then")
+
+
+def check_ranks(job):
+    """As the trainer would, but before an instance is paid for: ranks share a step's micro-batches evenly."""
+    if job["ranks_per_host"] is None:
+        return
+    config = CONFIGS / f"{job['hyperparameters'].get('config', 'base')}.json"
+    chosen = json.loads(config.read_text()) if config.exists() else {}
+    default = chosen.get("train", {}).get("micro_batches_per_step", 4)
+    micro_batches = int(job["hyperparameters"].get("train.micro_batches_per_step", default))
+    ranks = job["ranks_per_host"] * job["instances"]["count"]
+    if micro_batches % ranks:
+        raise JobError(f"train.micro_batches_per_step = {micro_batches} is not a multiple of the job's {ranks} ranks")
+
+
+def hyperparameter(name, value):
+    """As the entry script reads it: `section__key` (a dot would not pass a shell's environment), and plain text."""
+    if name != "config" and not re.fullmatch(r"[a-z_0-9]+\.[a-z_0-9]+", name):
+        raise JobError(f"hyperparameter '{name}': names are config or section.key, for example train.epochs")
+    text = json.dumps(value) if isinstance(value, bool) else str(value)
+    if not PLAIN.fullmatch(text):
+        raise JobError(f"hyperparameter {name} = '{text}' has other characters than {PLAIN.pattern}")
+    return name.replace(".", "__"), text
+
+
+def hyperparameters(job):
+    toolkit = {
+        "sagemaker_program": "train.sh",
+        "sagemaker_submit_directory": "/opt/ml/code",
+        "sagemaker_mpi_enabled": "true",
+        "sagemaker_mpi_custom_mpi_options": job["mpi_options"],
+        "sagemaker_container_log_level": "20",
+        "sagemaker_region": job["region"],
+    }
+    if job["ranks_per_host"] is not None:
+        toolkit["sagemaker_mpi_num_of_processes_per_host"] = str(job["ranks_per_host"])
+    return {**toolkit, **dict(hyperparameter(*pair) for pair in job["hyperparameters"].items())}
+
+
+def folder_uri(uri):
+    """A prefix that ends with a slash names one folder; without it, `data` would name `data-old` too."""
+    return uri.rstrip("/") + "/"
+
+
+def channel_config(name, channel):
+    # Every host gets everything: the trainer divides the work itself, and wants the same shards on every host.
+    source = {"S3DataType": "S3Prefix", "S3Uri": folder_uri(channel["s3_uri"]), "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": channel["mode"]}
+
+
+def resource_config(instances):
+    config = {
+        "InstanceType": instances["type"],
+        "InstanceCount": instances["count"],
+        "VolumeSizeInGB": instances["volume_gb"],
+    }
+    if instances["keep_alive_seconds"]:
+        config["KeepAlivePeriodInSeconds"] = instances["keep_alive_seconds"]
+    return config
+
+
+def metric_definitions():
+    """One capture group each, and no anchor: what stands before a line depends on who started the ranks."""
+    return [{"Name": name, "Regex": f"[ :]{key}=([0-9.eE+-]+)"} for name, key in METRICS.items()]
+
+
+def build_request(job, name):
+    """The request of CreateTrainingJob for a job that read_job() gave."""
+    request = {
+        "TrainingJobName": name,
+        "RoleArn": job["role_arn"],
+        "AlgorithmSpecification": {
+            "TrainingImage": job["image_uri"],
+            "TrainingInputMode": "File",
+            "MetricDefinitions": metric_definitions(),
+        },
+        "HyperParameters": hyperparameters(job),
+        "InputDataConfig": [channel_config(*channel) for channel in job["channels"].items()],
+        "OutputDataConfig": {"S3OutputPath": job["output_s3_uri"], "CompressionType": "GZIP"},
+        "ResourceConfig": resource_config(job["instances"]),
+        "StoppingCondition": {"MaxRuntimeInSeconds": job["max_run_seconds"]},
+        "EnableManagedSpotTraining": job["spot"],
+    }
+    if job["spot"]:
+        request["StoppingCondition"]["MaxWaitTimeInSeconds"] = job["max_wait_seconds"]
+    if job["checkpoints_s3_uri"]:
+        request["CheckpointConfig"] = {"S3Uri": job["checkpoints_s3_uri"], "LocalPath": "/opt/ml/checkpoints"}
+    if job["environment"]:
+        request["Environment"] = {key: str(value) for key, value in job["environment"].items()}
+    if job["network"] is not None:
+        request["VpcConfig"] = {
+            "Subnets": job["network"]["subnets"],
+            "SecurityGroupIds": job["network"]["security_groups"],
+        }
+        request["EnableInterContainerTrafficEncryption"] = job["network"]["encrypt_between_hosts"]
+    if job["tags"]:
+        request["Tags"] = [{"Key": key, "Value": str(value)} for key, value in job["tags"].items()]
+    return request

@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Trains on SageMaker: uploads data, starts the job that a configuration file describes, follows it, fetches the model."""
+
+import argparse
+import json
+import sys
+from datetime import datetime, timezone
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from artifacts import download_model, upload
+from job_request import JobError, build_request, read_job
+from job_watch import summary, watch
+from service_model import validate
+
+EPILOG = """
+--section.key=VALUE goes to the trainer, after the file's hyperparameters: --train.epochs=3
+Exit status: 0; 1 where the job failed; 2 where the description is wrong; 4 where AWS refused or could not be reached.
+"""
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--config", default="configs/sagemaker_config.json", metavar="FILE", help="describes the job")
+    parser.add_argument("--name", help="the job's name; default: job_name of the file, and the time")
+    parser.add_argument("--upload", action="append", default=[], metavar="CHANNEL=PATH", help="to the channel's s3_uri")
+    parser.add_argument("--dry-run", action="store_true", help="print the request, checked, and start nothing")
+    parser.add_argument("--wait", action="store_true", help="follow the job to its end: log lines and progress")
+    parser.add_argument("--job", metavar="NAME", help="a job that was started before; with --wait, --stop, --download")
+    parser.add_argument("--stop", action="store_true", help="let the job save and end")
+    parser.add_argument("--download", metavar="DIR", help="fetch the model of a job that has ended; waits for that")
+    options, rest = parser.parse_known_args(arguments)
+    options.hyperparameters = [hyperparameter(parser, argument) for argument in rest]
+    if options.stop and not options.job:
+        parser.error("--stop needs --job NAME")
+    if options.job and (options.upload or options.dry_run or rest):
+        parser.error("--job NAME is a job that is there already: it takes no data and no options any more")
+    return options
+
+
+def hyperparameter(parser, argument):
+    name, equals, value = argument.removeprefix("--").partition("=")
+    if not argument.startswith("--") or "." not in name or not equals:
+        parser.error(f"'{argument}' is neither an option of this program nor --section.key=VALUE")
+    return name, value
+
+
+def unique_name(prefix):
+    now = datetime.now(timezone.utc)
+    return f"{prefix}-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond // 1000:03}"
+
+
+def upload_channels(job, pairs):
+    for pair in pairs:
+        channel, _, path = pair.partition("=")
+        if channel not in job["channels"]:
+            raise JobError(f"--upload {pair}: the job has no channel '{channel}', only {', '.join(job['channels'])}")
+        upload(boto3.client("s3", job["region"]), path, job["channels"][channel]["s3_uri"], print)
+
+
+def start(options, job):
+    """Starts the job; its name, or none where it was only to be shown."""
+    request = build_request(job, options.name or unique_name(job["job_name"]))
+    validate("CreateTrainingJob", request)
+    if options.dry_run:
+        print(json.dumps(request, indent=2))
+        return None
+    upload_channels(job, options.upload)
+    boto3.client("sagemaker", job["region"]).create_training_job(**request)
+    print(f"started {request['TrainingJobName']}")
+    return request["TrainingJobName"]
+
+
+def follow(options, job, name, poll_seconds):
+    """Waits where that is asked for; gives the exit status."""
+    sagemaker = boto3.client("sagemaker", job["region"])
+    if options.stop:
+        sagemaker.stop_training_job(TrainingJobName=name)
+        print(f"{name} was asked to stop; it saves a checkpoint and ends")
+    if not (options.wait or options.download):
+        return 0
+    ended = watch(sagemaker, boto3.client("logs", job["region"]), name, poll_seconds)
+    print(summary(ended))
+    if ended["TrainingJobStatus"] == "Failed":
+        return 1
+    if options.download:
+        download_model(boto3.client("s3", job["region"]), ended["ModelArtifacts"]["S3ModelArtifacts"], options.download)
+        print(f"talk with it: duologue chat {options.download}")
+    return 0
+
+
+def main(arguments, poll_seconds=10):
+    options = parse(arguments)
+    try:
+        job = read_job(options.config, options.hyperparameters)
+        name = options.job or start(options, job)
+        return follow(options, job, name, poll_seconds) if name else 0
+    except JobError as error:
+        print(f"launch.py: {error}", file=sys.stderr)
+        return 2
+    except (BotoCoreError, ClientError) as error:
+        print(f"launch.py: AWS: {error}", file=sys.stderr)
+        return 4
+    except KeyboardInterrupt:
+        print("\nlaunch.py: no longer following; the job goes on (--job NAME --wait, --job NAME --stop)", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
