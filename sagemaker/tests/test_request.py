@@ -1,0 +1,132 @@
+"""The request: what it is made of, what is refused before anything is paid for, and what the service would refuse."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+import launch
+from job_request import JobError, build_request, read_job
+from service_model import validate
+
+HERE = Path(__file__).parent
+EXAMPLE = HERE.parents[1] / "configs/sagemaker_config.json"
+
+
+def job(tmp_path, change=lambda job: None, hyperparameters=()):
+    description = json.loads(EXAMPLE.read_text())
+    change(description)
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(description))
+    return read_job(file, hyperparameters)
+
+
+def request_of(tmp_path, change=lambda request: None):
+    request = build_request(job(tmp_path), "duologue-base-1")
+    change(request)
+    return request
+
+
+def test_the_example_gives_the_golden_request(tmp_path):
+    golden = json.loads((HERE / "golden_request.json").read_text())
+    assert request_of(tmp_path) == golden
+
+
+def test_the_golden_request_is_valid(tmp_path):
+    validate("CreateTrainingJob", request_of(tmp_path))
+
+
+def test_dry_run_prints_the_request_and_needs_no_credentials(capsys, monkeypatch):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    arguments = ["--config", str(EXAMPLE), "--dry-run", "--name", "duologue-base-1"]
+    assert launch.main(arguments) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((HERE / "golden_request.json").read_text())
+
+
+def test_options_of_the_command_line_come_after_the_files(tmp_path):
+    request = build_request(job(tmp_path, hyperparameters=[("train.epochs", "3")]), "a")
+    assert request["HyperParameters"]["train__epochs"] == "3"
+
+
+def test_without_spot_there_is_no_wait_and_checkpoints_stay(tmp_path):
+    def on_demand(job):
+        job["spot"] = False
+        del job["max_wait_seconds"]
+
+    request = build_request(job(tmp_path, on_demand), "a")
+    validate("CreateTrainingJob", request)
+    assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 86400}
+    assert request["CheckpointConfig"]["LocalPath"] == "/opt/ml/checkpoints"
+
+
+def test_a_network_of_ones_own_is_passed_on(tmp_path):
+    network = {"subnets": ["subnet-1"], "security_groups": ["sg-1"], "encrypt_between_hosts": True}
+    request = build_request(job(tmp_path, lambda job: job.update(network=network)), "a")
+    validate("CreateTrainingJob", request)
+    assert request["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    assert request["EnableInterContainerTrafficEncryption"] is True
+
+
+REFUSED_DESCRIPTIONS = {
+    "did you mean 'hyperparameters'": lambda job: job.update(hyperparameter={}),
+    "lacks 'role_arn'": lambda job: job.pop("role_arn"),
+    "did you mean 'count'": lambda job: job["instances"].update(counts=2),
+    "channels lacks 'training'": lambda job: job["channels"].pop("training"),
+    "cannot be read twice": lambda job: job["channels"]["training"].update(mode="Pipe"),
+    "spot needs checkpoints_s3_uri": lambda job: job.pop("checkpoints_s3_uri"),
+    "at least max_run_seconds = 86400": lambda job: job.update(max_wait_seconds=100),
+    "does not go with spot": lambda job: job["instances"].update(keep_alive_seconds=600),
+    "the toolkit sets already": lambda job: job.update(mpi_options="-mca pml ucx"),
+    "a shell would read": lambda job: job.update(mpi_options="-x A=$HOME"),
+    "not a multiple of the job's 20 ranks": lambda job: job["instances"].update(count=5),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED_DESCRIPTIONS)
+def test_a_wrong_description_is_refused_by_name(tmp_path, message):
+    with pytest.raises(JobError, match=message):
+        job(tmp_path, REFUSED_DESCRIPTIONS[message])
+
+
+@pytest.mark.parametrize("name, value", [("epochs", 3), ("train.epochs", "3; rm"), ("chat.prompts", "it's")])
+def test_a_hyperparameter_that_would_not_arrive_is_refused(tmp_path, name, value):
+    with pytest.raises(JobError, match=name):
+        build_request(job(tmp_path, hyperparameters=[(name, value)]), "a")
+
+
+REFUSED_REQUESTS = {
+    "TrainingJobName = 'a_b' does not match": lambda r: r.update(TrainingJobName="a_b"),
+    "TrainingJobName has 64 characters": lambda r: r.update(TrainingJobName="a" * 64),
+    "InstanceType = 'ml.p99.xlarge' is none of": lambda r: r["ResourceConfig"].update(InstanceType="ml.p99.xlarge"),
+    "RoleArn = 'role/duologue-training' does not match": lambda r: r.update(RoleArn="role/duologue-training"),
+    "KeepAlivePeriodInSeconds = 99999 is not from 0 to 21600": lambda r: r["ResourceConfig"].update(
+        KeepAlivePeriodInSeconds=99999
+    ),
+    "valid min value: 1": lambda r: r["StoppingCondition"].update(MaxRuntimeInSeconds=0),
+    "MetricDefinitions has 41 entries": lambda r: r["AlgorithmSpecification"].update(
+        MetricDefinitions=[{"Name": "a", "Regex": "b"}] * 41
+    ),
+    "HyperParameters has 101 entries": lambda r: r.update(HyperParameters={f"a{i}": "1" for i in range(101)}),
+    "has 2501 characters": lambda r: r["HyperParameters"].update(config="a" * 2501),
+    "Environment: the name = '1A' does not match": lambda r: r.update(Environment={"1A": "b"}),
+    "Tags": lambda r: r.update(Tags=[{"Key": "a", "Value": "b#"}]),
+    "Unknown parameter": lambda r: r.update(Spot=True),
+    "Missing required parameter": lambda r: r.pop("OutputDataConfig"),
+    "Invalid type for parameter": lambda r: r["ResourceConfig"].update(InstanceCount="1"),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED_REQUESTS)
+def test_what_the_service_would_refuse_is_refused_here(tmp_path, message):
+    request = copy.deepcopy(request_of(tmp_path, REFUSED_REQUESTS[message]))
+    with pytest.raises(JobError, match="would be refused") as refusal:
+        validate("CreateTrainingJob", request)
+    assert message in str(refusal.value)
+
+
+def test_a_wrong_description_ends_the_client_with_2(tmp_path, capsys):
+    file = tmp_path / "job.json"
+    file.write_text("{}")
+    assert launch.main(["--config", str(file), "--dry-run"]) == 2
+    assert "lacks 'region'" in capsys.readouterr().err
