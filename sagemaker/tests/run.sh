@@ -51,6 +51,11 @@ trap 'rm -f "$log"' EXIT
 status=0
 "$python" -m pytest --ignore=test_sdk_v3.py --durations=0 2>&1 | tee "$log" || status=1
 "$(environment sdk requirements_sdk.txt)/bin/python" -m pytest test_sdk_v3.py 2>&1 | tee -a "$log" || status=1
+if ./build_in_chroot.py "${DUOLOGUE_BIN:-$root/build/bin}"; then
+    echo "PASSED build_in_chroot.py" >>"$log"
+else
+    echo "FAILED build_in_chroot.py" >>"$log" && status=1
+fi
 {
     echo "# The last result of \`run.sh all\`"
     echo
