@@ -21,7 +21,10 @@ using duologue::Program;
 // A signal handler reaches nothing but what has static storage.
 duologue::StopRequest stop_request;
 
-extern "C" void on_signal(int) { stop_request.wanted = true; }
+extern "C" void on_signal(int signal) {
+    if (signal == SIGTERM) stop_request.terminated = true;
+    stop_request.wanted = true;
+}
 
 void handle(int signal, void (*handler)(int)) {
     struct sigaction action {};
@@ -109,6 +112,7 @@ int main(int argc, char** argv) {
                     .stop = stop_request};
     program.stop_on_signals = [](duologue::StopOn stop) {
         handle(SIGINT, on_signal);
+        handle(SIGUSR1, on_signal);  // mpirun forwards it, and kills where it gets SIGINT or SIGTERM; Slurm sends it
         handle(SIGTERM, stop == duologue::StopOn::kInterruptAndTerminate ? on_signal : SIG_DFL);
     };
     try {

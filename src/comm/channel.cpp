@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "duologue/core/error.h"
+#include "duologue/core/log.h"
 
 namespace duologue {
 
@@ -20,6 +21,7 @@ constexpr int kEagerPolls = 64;  // before the first sleep: short operations end
 constexpr auto kShortestSleep = std::chrono::microseconds(20);
 constexpr auto kLongestSleep = std::chrono::microseconds(100);
 constexpr int kSleepShare = 64;
+constexpr double kLongWaitSeconds = 0.3;  // when the job is ended meanwhile, such a wait is worth a line
 
 }  // namespace
 
@@ -31,8 +33,8 @@ void check(int status, const char* what) {
     fail(ErrorCode::kCommunication, "MPI failed in {}: {}", what, text.data());
 }
 
-Channel::Channel(std::vector<std::string> hosts)
-    : hosts_(std::move(hosts)), told_(hosts_.size()), arrived_(hosts_.size(), 0) {
+Channel::Channel(std::vector<std::string> hosts, const Situation& situation)
+    : hosts_(std::move(hosts)), situation_(situation), told_(hosts_.size()), arrived_(hosts_.size(), 0) {
     check(MPI_Comm_dup(MPI_COMM_WORLD, &communicator_), "making a communicator");
     check(MPI_Comm_set_errhandler(communicator_, MPI_ERRORS_RETURN), "setting the error handler");
     check(MPI_Comm_rank(communicator_, &rank_), "asking for the rank");
@@ -92,6 +94,12 @@ void Channel::hear_the_others() {
     }
 }
 
+std::string Channel::describe_wait(const char* what, double waited_seconds) const {
+    const std::int64_t step = situation_.step;
+    return fmt::format("rank {} on {} waited {:.1f} s in {}{}", rank_, hosts_[static_cast<std::size_t>(rank_)],
+                       waited_seconds, what, step < 0 ? "" : fmt::format(" after step {}", step));
+}
+
 void Channel::report_the_late(const char* what, double waited_seconds) {
     hear_the_others();
     std::string late;
@@ -100,9 +108,15 @@ void Channel::report_the_late(const char* what, double waited_seconds) {
         late += fmt::format("{}rank {} on {}", late.empty() ? "" : ", ", peer, hosts_[static_cast<std::size_t>(peer)]);
     }
     if (late.empty()) late = "nobody: all ranks wait, the network between them has failed";
-    fail(ErrorCode::kCommunication,
-         "rank {} on {} waited {:.1f} s in {}; late: {}; look at that process, or raise distributed.timeout_seconds",
-         rank_, hosts_[static_cast<std::size_t>(rank_)], waited_seconds, what, late);
+    fail(ErrorCode::kCommunication, "{}; late: {}; look at that process, or raise distributed.timeout_seconds",
+         describe_wait(what, waited_seconds), late);
+}
+
+void Channel::report_when_terminated(const char* what, double waited_seconds) {
+    const std::atomic<bool>* terminated = situation_.terminated;
+    if (terminated == nullptr || !*terminated || waited_seconds < kLongWaitSeconds || termination_reported_) return;
+    termination_reported_ = true;
+    Log(rank_, size()).warning("the job is being ended; {}", describe_wait(what, waited_seconds));
 }
 
 }  // namespace duologue

@@ -26,7 +26,7 @@ constexpr unsigned long kTimerSlackNanoseconds = 1000;
 class MpiCommunicator final : public Communicator {
    public:
     explicit MpiCommunicator(World& world)
-        : channel_(world.mpi().channel.hosts()),
+        : channel_(world.mpi().channel.hosts(), world.mpi().situation),
           timeout_seconds_(world.timeout_seconds()),
           thread_([this] { run_queue(); }) {}
     ~MpiCommunicator() override;
@@ -45,8 +45,11 @@ class MpiCommunicator final : public Communicator {
     void join() override;
 
    private:
-    using Operation = std::function<void()>;
-    void queue(Operation operation);
+    struct Operation {
+        const char* what;
+        std::function<void()> run;
+    };
+    void queue(const char* what, std::function<void()> run);
     void run_queue();
     void broadcast_now(const Tensor& x, int root, const char* what);
     /// Runs `start(begin, count, request)` on every chunk of `elements` elements, one after the other.
@@ -87,10 +90,10 @@ MpiCommunicator::~MpiCommunicator() {
     thread_.join();
 }
 
-void MpiCommunicator::queue(Operation operation) {
+void MpiCommunicator::queue(const char* what, std::function<void()> run) {
     const std::lock_guard lock(mutex_);
     if (error_) return;  // join() will tell
-    queue_.push_back(std::move(operation));
+    queue_.push_back({.what = what, .run = std::move(run)});
     changed_.notify_all();
 }
 
@@ -104,7 +107,7 @@ void MpiCommunicator::run_queue() {
         lock.unlock();
         std::exception_ptr error;
         try {
-            operation();
+            operation.run();
         } catch (...) {
             error = std::current_exception();
         }
@@ -119,8 +122,11 @@ void MpiCommunicator::run_queue() {
 }
 
 void MpiCommunicator::join() {
+    constexpr auto kLook = std::chrono::milliseconds(100);
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return queue_.empty(); });
+    for (double waited = 0.0; !changed_.wait_for(lock, kLook, [this] { return queue_.empty(); }); waited += 0.1) {
+        channel_.report_when_terminated(queue_.front().what, waited);
+    }
     if (error_) std::rethrow_exception(error_);
 }
 
@@ -135,7 +141,7 @@ void MpiCommunicator::run_in_chunks(std::int64_t elements, const char* what, con
 
 void MpiCommunicator::all_reduce_sum(const Tensor& x, const char* what) {
     require_f32(x, what);
-    queue([this, x, what] {
+    queue(what, [this, x, what] {
         run_in_chunks(x.elements(), what, [&](std::int64_t begin, int count, MPI_Request* request) {
             return MPI_Iallreduce(MPI_IN_PLACE, x.as<float>() + begin, count, MPI_FLOAT, MPI_SUM,
                                   channel_.communicator(), request);
@@ -145,7 +151,7 @@ void MpiCommunicator::all_reduce_sum(const Tensor& x, const char* what) {
 
 void MpiCommunicator::reduce_scatter_sum(const Tensor& piece, const Tensor& x, const char* what) {
     require_pieces(x, piece, size(), what);
-    queue([this, piece, x, what] {
+    queue(what, [this, piece, x, what] {
         for (int owner = 0; owner < size(); ++owner) {
             run_in_chunks(piece.elements(), what, [&](std::int64_t begin, int count, MPI_Request* request) {
                 float* part = x.as<float>() + owner * piece.elements() + begin;
@@ -159,7 +165,7 @@ void MpiCommunicator::reduce_scatter_sum(const Tensor& piece, const Tensor& x, c
 
 void MpiCommunicator::all_gather(const Tensor& x, const Tensor& piece, const char* what) {
     require_pieces(x, piece, size(), what);
-    queue([this, x, piece, what] {
+    queue(what, [this, x, piece, what] {
         float* mine = x.as<float>() + rank() * piece.elements();
         if (mine != piece.as<float>()) std::memmove(mine, piece.data, static_cast<std::size_t>(piece.bytes()));
         for (int owner = 0; owner < size(); ++owner) {
@@ -171,7 +177,7 @@ void MpiCommunicator::all_gather(const Tensor& x, const Tensor& piece, const cha
 
 void MpiCommunicator::broadcast(const Tensor& x, int root, const char* what) {
     require_f32(x, what);
-    queue([this, x, root, what] { broadcast_now(x, root, what); });
+    queue(what, [this, x, root, what] { broadcast_now(x, root, what); });
 }
 
 void MpiCommunicator::broadcast_now(const Tensor& x, int root, const char* what) {
@@ -181,7 +187,7 @@ void MpiCommunicator::broadcast_now(const Tensor& x, int root, const char* what)
 }
 
 void MpiCommunicator::barrier() {
-    queue([this] {
+    queue("a barrier", [this] {
         run_in_chunks(1, "a barrier", [&](std::int64_t /*begin*/, int /*count*/, MPI_Request* request) {
             return MPI_Ibarrier(channel_.communicator(), request);
         });

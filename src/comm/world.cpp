@@ -51,6 +51,10 @@ World::World(int* argc, char*** argv) : local_size_(0) {
     mpi_ = std::make_unique<Mpi>(std::move(hosts));
 }
 
+void World::set_step(std::int64_t step) { mpi_->situation.step = step; }
+
+void World::set_terminated(const std::atomic<bool>& terminated) { mpi_->situation.terminated = &terminated; }
+
 World::~World() {
     try {
         MPI_Request request = MPI_REQUEST_NULL;

@@ -11,7 +11,8 @@
 namespace duologue {
 
 struct World::Mpi {
-    explicit Mpi(std::vector<std::string> hosts) : channel(std::move(hosts)) {}
+    explicit Mpi(std::vector<std::string> hosts) : channel(std::move(hosts), situation) {}
+    Situation situation;
     Channel channel;
 };
 

@@ -55,6 +55,11 @@ struct Setup {
     std::unique_ptr<Communicator> communicator;
 };
 
+/// The version, and a hash of the executable: two builds of one version differ too.
+std::string program_identity() {
+    return fmt::format("{} (build {})", DUOLOGUE_VERSION, hash_text(fnv1a(read_file("/proc/self/exe"))));
+}
+
 TrainerSettings trainer_settings(const Setup& setup) {
     const Config& config = setup.config;
     return {.train = config.train,
@@ -63,7 +68,7 @@ TrainerSettings trainer_settings(const Setup& setup) {
             .bucket_bytes = config.distributed.bucket_bytes,
             .output_path = config.output.path,
             .config_json = print_config(config),
-            .program_version = DUOLOGUE_VERSION,
+            .program_version = program_identity(),
             .data_checksum = hash_text(fnv1a(read_file(in_folder(config.data.path, kManifestFile)))),
             .matmul_flops_per_second = measure_matmul_flops_per_second(*setup.device, setup.model.activation_type()),
             .progress = detect_progress_style()};
@@ -139,6 +144,7 @@ int train(Program& program, const std::string& config_path) {
             "data.path is not set: name the folder that duologue-preprocess wrote, as --data.path=DIR");
     World& world = program.world.emplace(&program.argc, &program.argv);
     world.set_timeout_seconds(config.distributed.timeout_seconds);
+    world.set_terminated(program.stop.terminated);
     program.stop_on_signals(StopOn::kInterruptAndTerminate);
     const Log log(world.rank(), world.size());
     const TrainingResult result = train_and_save(config, world, program.stop, log);

@@ -34,7 +34,7 @@ void require_shared_evenly(std::int64_t micro_batches, int ranks) {
 }
 
 std::vector<Fact> facts_of(const TrainerSettings& settings, const Vocabulary& vocabulary) {
-    return {{.name = "the program's version", .value = settings.program_version},
+    return {{.name = "the program", .value = settings.program_version},
             {.name = "the configuration", .value = hash_of_options(settings.config_json)},
             {.name = "the vocabulary's hash", .value = vocabulary.hash(), .code = ErrorCode::kData},
             {.name = "the data's checksum", .value = settings.data_checksum, .code = ErrorCode::kData}};
@@ -166,6 +166,7 @@ bool Trainer::Run::finished() const {
 TrainingResult Trainer::Run::run() {
     while (result_.reason != EndReason::kStopped && !finished()) {
         const std::int64_t epoch = point_.position.epoch;
+        parts_.world.set_step(point_.step);
         train_one_step();
         const bool epoch_ended = point_.position.epoch != epoch;
         const bool last = finished();

@@ -1,6 +1,7 @@
 // Communicator: sums of f32 over the ranks, queued and joined. World: who the ranks are; it owns MPI.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -39,6 +40,12 @@ class World {
     /// Set it before the first Communicator is made.
     void set_timeout_seconds(double seconds) { timeout_seconds_ = seconds; }
     [[nodiscard]] double timeout_seconds() const { return timeout_seconds_; }
+
+    /// For messages about ranks that are late: the last global step that is done.
+    void set_step(std::int64_t step);
+    /// A rank that still waits for others half a second after `terminated` became true says for whom. Set it before
+    /// the first Communicator is made; it outlives the World.
+    void set_terminated(const std::atomic<bool>& terminated);
 
     /// Ends every rank of the job with this exit status. Does not return.
     [[noreturn]] void abort(int exit_status);

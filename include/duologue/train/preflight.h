@@ -16,7 +16,7 @@ struct Fact {
     ErrorCode code = ErrorCode::kConfiguration;  ///< of the error where it differs
 };
 
-/// Called by every rank with the same names. Error naming both values and the host that differs from rank 0's.
+/// Called by every rank with the same names. Error naming the values and every host that differs from rank 0's.
 void require_same_everywhere(World& world, const std::vector<Fact>& facts);
 
 }  // namespace duologue

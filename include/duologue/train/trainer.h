@@ -23,6 +23,7 @@ namespace duologue {
 /// agree on it after the step in which it is seen, save and return.
 struct StopRequest {
     std::atomic<bool> wanted = false;
+    std::atomic<bool> terminated = false;  ///< by SIGTERM, after which a launcher may kill
     static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
 };
 
@@ -31,9 +32,9 @@ struct TrainerSettings {
     CheckpointConfig checkpoint;
     BatchCapacity capacity;
     std::int64_t bucket_bytes = 4 << 20;
-    std::string output_path;  ///< checkpoints/ and metrics.jsonl go there
-    std::string config_json;  ///< effective configuration, kept in every checkpoint
-    std::string program_version;
+    std::string output_path;               ///< checkpoints/ and metrics.jsonl go there
+    std::string config_json;               ///< effective configuration, kept in every checkpoint
+    std::string program_version;           ///< the same on every rank, or the run is refused
     std::string data_checksum;             ///< of the data's manifest
     double matmul_flops_per_second = 0.0;  ///< measured on this rank; 0: not known, no share is reported
     ProgressStyle progress = ProgressStyle::kLines;
