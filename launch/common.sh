@@ -2,6 +2,7 @@
 # Sourced, not run. Sets `root` and moves there.
 
 set -euo pipefail
+started_in=$PWD # where the caller's relative paths begin
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
@@ -12,8 +13,34 @@ die() {
     exit 1
 }
 
+# $1 as the caller means it.
+absolute() { (cd "$started_in" && realpath -m "$1"); }
+
 # Cores this process may use: a container's or a batch system's share, not the machine's.
 cores() { nproc; }
+
+# GPUs of this machine.
+gpus() {
+    command -v nvidia-smi >/dev/null || { echo 0 && return; }
+    nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU' || true
+}
+
+# One rank per GPU that the program $1 can use; without one, a rank for every 8 cores, but at least $2 where there are
+# as many cores. A program can use GPUs when it is linked with CUDA's libraries.
+ranks_of_this_machine() {
+    local ranks=0
+    ! ldd "$1" | grep -q libcublas || ranks=$(gpus)
+    [ "$ranks" -eq 0 ] || { echo "$ranks" && return; }
+    ranks=$((($(cores) + 7) / 8))
+    [ "$ranks" -ge "$2" ] || ranks=$(($(cores) < $2 ? $(cores) : $2))
+    echo "$ranks"
+}
+
+# Ends with 2, a mistake in how the script was called.
+wrong() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 2
+}
 
 # Where CMake's preset $1 builds.
 build_folder() {

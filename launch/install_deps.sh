@@ -4,7 +4,8 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: launch/install_deps.sh [--tools] [--check]
+usage: launch/install_deps.sh [--tests] [--tools] [--check]
+  --tests   also what the tests on several hosts and under Slurm need; its services are not left running
   --tools   also what the checks of .ci/run need: clang-format, clang-tidy, ccache
   --check   only list what is missing; exit status 1 when something is
 TEXT
@@ -21,11 +22,13 @@ packages=(
     libgtest-dev libgmock-dev libbenchmark-dev  # tests, benchmarks
     python3 procps                              # launch/gpu_check.sh, tests of it
 )
+tests=(iproute2 procps util-linux openssh-server munge slurm-wlm) # hosts as namespaces, a Slurm of the test's own
 tools=(clang-format clang-tidy libomp-dev ccache git) # libomp-dev: the omp.h that clang-tidy reads
 
 check_only=no
 for argument in "$@"; do
     case $argument in
+        --tests) packages+=("${tests[@]}") ;;
         --tools) packages+=("${tools[@]}") ;;
         --check) check_only=yes ;;
         -h | --help) usage && exit 0 ;;
@@ -65,4 +68,12 @@ echo "install_deps.sh: installing them with apt-get."
 options=(-y -qq -o DPkg::Lock::Timeout=300)
 "${as_root[@]}" apt-get "${options[@]}" update
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install --no-install-recommends "${missing[@]}"
+# The tests start daemons of their own; those that came with the packages are not wanted.
+if [ -d /run/systemd/system ]; then
+    for service in openssh-server:ssh munge:munge slurm-wlm:slurmctld slurm-wlm:slurmd; do
+        case " ${missing[*]} " in
+            *" ${service%%:*} "*) "${as_root[@]}" systemctl disable --now "${service##*:}" ;;
+        esac
+    done
+fi
 echo "install_deps.sh: done."

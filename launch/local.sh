@@ -1,34 +1,37 @@
 #!/usr/bin/env bash
-# Trains on all cores of this one machine: picks how many ranks and how many threads each.
+# Trains on this one machine: a rank for each of its GPUs, or else all of its cores.
 . "$(dirname "$0")/common.sh"
 
 usage() {
     cat <<'TEXT'
-usage: launch/local.sh [--ranks N] --config FILE [--section.key=value ...]
-Everything but --ranks goes to `duologue train`. Without --ranks: a rank for every 8 cores, at least 2.
+usage: launch/local.sh [--ranks N] [--program FILE] --config FILE [--section.key=value ...]
+  --ranks N        default: one per GPU; without GPUs one for every 8 cores, at least 2
+  --program FILE   the trainer; default: build/bin/duologue beside this folder, which is built first
+Everything else goes to `duologue train`. Ctrl-C or SIGTERM: the ranks save and end; the same command goes on from there.
 TEXT
 }
 
 ranks=
-if [ "${1:-}" = --ranks ]; then
-    ranks=${2:?"--ranks needs a number"}
-    shift 2
-fi
-[ $# -gt 0 ] || {
-    usage >&2
-    exit 2
-}
+program=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --ranks) ranks=${2:-} && shift 2 || wrong "--ranks needs a number" ;;
+        --program) program=$(absolute "${2:-}") && shift 2 || wrong "--program needs a file" ;;
+        -h | --help) usage && exit 0 ;;
+        *) break ;;
+    esac
+done
+[ $# -gt 0 ] || { usage >&2 && exit 2; }
 
-cores=$(cores)
-if [ -z "$ranks" ]; then
-    ranks=$(((cores + 7) / 8))
-    [ "$ranks" -ge 2 ] || ranks=$((cores < 2 ? 1 : 2))
+if [ -z "$program" ]; then
+    launch/install_deps.sh
+    launch/build.sh cpu duologue
+    program=$root/$(build_folder cpu)/bin/duologue
 fi
-threads=$((cores / ranks))
-[ "$threads" -ge 1 ] || threads=1
+[ -x "$program" ] || wrong "'$program' is not there; build it (launch/build.sh), or name it with --program"
+[ -n "$ranks" ] || ranks=$(ranks_of_this_machine "$program" 2)
+[[ $ranks =~ ^[1-9][0-9]*$ ]] || wrong "--ranks is '$ranks', which is not a number of ranks"
 
-launch/install_deps.sh
-launch/build.sh cpu duologue
-prepare_mpi
-say "$ranks ranks of $threads threads on $cores cores"
-exec mpirun -n "$ranks" --bind-to none "$(build_folder cpu)/bin/duologue" train --device.threads="$threads" "$@"
+say "$ranks ranks on this machine ($(cores) cores, $(gpus) GPUs): $program train $*"
+cd "$started_in"
+exec "$root/launch/ranks.sh" -n "$ranks" --bind-to none "$program" train "$@"

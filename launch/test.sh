@@ -8,7 +8,7 @@ if [ "${1:-}" = --preset ]; then
     preset=${2:?"--preset needs a name"}
     shift 2
 fi
-launch/install_deps.sh
+launch/install_deps.sh --tests
 say "building ($preset)"
 launch/build.sh "$preset"
 say "testing"

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# mpirun for long runs: SIGTERM and SIGINT (Ctrl-C) let the ranks save and end with 0. usage: launch/ranks.sh MPIRUN_ARGUMENTS...
+# mpirun itself answers these signals by killing the ranks a second later and ending with 1; it forwards SIGUSR1, which
+# the trainer takes as the same request. A session of its own keeps the terminal's Ctrl-C from mpirun.
+here=$PWD
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+cd "$here"
+prepare_mpi
+
+# A rank, and not the ssh by which another host is reached.
+has_ranks() { ps --ppid "$job" -o comm= | grep -qvxE 'ssh|bash|ssh_host.sh'; }
+
+# Where another host has lost its network, mpirun waits for its daemon there for a quarter of an hour. Rank 0 is the last
+# to end and is on this machine: when no rank is left here, mpirun has five seconds.
+end_with_ranks() {
+    local seen=no since=$SECONDS
+    while kill -0 "$job" 2>/dev/null; do
+        sleep 1
+        if has_ranks; then
+            seen=yes since=$SECONDS
+        elif [ "$seen" = yes ] && [ $((SECONDS - since)) -gt 5 ]; then
+            echo "ranks.sh: all ranks here have ended, but a host cannot be reached: ending mpirun" >&2
+            pkill -KILL -P "$job" || true
+            kill -KILL "$job"
+            return 6 # what the trainer ends with when communication fails
+        fi
+    done
+}
+
+setsid mpirun "$@" <&0 &
+job=$!
+end_with_ranks </dev/null >/dev/null &
+watch=$!
+again=no
+trap 'again=yes; kill -USR1 "$job" 2>/dev/null || true' TERM INT
+trap 'again=yes; kill -TERM "$job" 2>/dev/null || true' HUP # nobody is left to read what the job says
+
+# Sets `status` to the exit status of process $1: a signal ends the wait, not what is waited for.
+wait_for() {
+    while :; do
+        again=no
+        status=0
+        wait "$1" 2>/dev/null || status=$?
+        [ "$again" = yes ] || return 0
+    done
+}
+
+wait_for "$job"
+ended_with=$status
+wait_for "$watch"
+[ "$status" -eq 0 ] || exit "$status"
+exit "$ended_with"

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Runs every test on several hosts and under Slurm, the long ones too, and records the result in tests/launch/RESULTS.md.
+# usage: tests/launch/run_all.sh [--preset NAME] [ctest arguments]
+. "$(dirname "$0")/../../launch/common.sh"
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+preset=()
+[ "${1:-}" != --preset ] || { preset=(--preset "$2") && shift 2; }
+launch/test.sh "${preset[@]}" -C long -L 'netns|slurm' --parallel 1 "$@" 2>&1 | tee "$log" || status=$?
+
+version() { dpkg-query -W -f='${Version}' "$1"; }
+{
+    echo "# The last run of the tests on several hosts and under Slurm"
+    echo
+    echo "$(date --utc '+%F %H:%M UTC'), commit $(git describe --always --dirty), by \`tests/launch/run_all.sh\`, on one"
+    echo "machine with $(nproc) cores: hosts are namespaces of network, mounts, processes and names, joined by a bridge. Linux"
+    echo "$(uname -r), Open MPI $(version openmpi-bin), OpenSSH $(version openssh-server), Slurm $(version slurm-wlm)."
+    echo
+    echo "| test | result | seconds |"
+    echo "|---|---|---|"
+    sed -n 's/^ *[0-9]*\/[0-9]* Test *#[0-9]*: \([^ ]*\) \.* *\**\(Passed\|Failed\|Timeout\|Not Run\)[^0-9]*\([0-9.]*\) sec.*/| `\1` | \2 | \3 |/p' "$log"
+    echo
+    echo "The time from the fault to the last process of the job, with \`distributed.timeout_seconds\` 5:"
+    echo
+    sed -n 's/^\([a-z_]*\): ended with \([0-9]*\) after \([0-9]*\) ms.*/- \1: exit status \2 after \3 ms/p' "$log"
+} >tests/launch/RESULTS.md
+echo "recorded in tests/launch/RESULTS.md"
+exit "$status"
