@@ -5,7 +5,7 @@ set -euo pipefail
 usage() {
     cat <<'TEXT'
 usage: launch/install_deps.sh [--tests] [--tools] [--check]
-  --tests   also what the tests on several hosts and under Slurm need; its services are not left running
+  --tests   also what the tests on several hosts, under Slurm and for SageMaker need; no service is left running
   --tools   also what the checks of .ci/run need: clang-format, clang-tidy, ccache
   --check   only list what is missing; exit status 1 when something is
 TEXT
@@ -22,7 +22,10 @@ packages=(
     libgtest-dev libgmock-dev libbenchmark-dev  # tests, benchmarks
     python3 procps                              # launch/gpu_check.sh, tests of it
 )
-tests=(iproute2 procps util-linux openssh-server munge slurm-wlm) # hosts as namespaces, a Slurm of the test's own
+tests=(
+    iproute2 procps util-linux openssh-server munge slurm-wlm # hosts as namespaces, a Slurm of the test's own
+    python3-venv python3-dev                                  # SageMaker's toolkit, which has a part in C
+)
 tools=(clang-format clang-tidy libomp-dev ccache git) # libomp-dev: the omp.h that clang-tidy reads
 
 check_only=no

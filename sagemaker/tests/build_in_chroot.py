@@ -17,7 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = re.compile(r"cuda|efa", re.IGNORECASE)
 # How this machine reaches Debian and PyPI is not part of the image.
-MACHINE = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/apt/apt.conf.d", "/etc/ssl/certs")
+MACHINE = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/apt/apt.conf.d")
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def instructions(stage):
@@ -57,7 +58,8 @@ def run(root, rest, environment):
     print(f"RUN {command}", flush=True)
     mounts = f"mount -t proc proc {root}/proc; mount --rbind /dev {root}/dev"
     inside = f"exec chroot {root} /bin/sh -c {shlex.quote(command)}"
-    variables = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **environment}
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    variables = {"PATH": path, "HOME": "/root", "PIP_CERT": "/machine.crt", **environment}
     subprocess.run(["unshare", "--mount", "--pid", "--fork", "bash", "-ec", f"{mounts}; {inside}"], env=variables, check=True)
 
 
@@ -83,7 +85,10 @@ def main(bin_folder):
         debootstrap = ["unshare", "--mount", "debootstrap", "--variant=minbase", "bookworm", base]
         subprocess.run(debootstrap, check=True, stdout=subprocess.DEVNULL)
         for path in filter(os.path.exists, MACHINE):
+            (base / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
             subprocess.run(["cp", "-aL", "-T", path, f"{base}{path}"], check=True)
+        if os.path.exists(CERTIFICATES):
+            shutil.copy(CERTIFICATES, base / "machine.crt")
         stages = {"build": folder / "build", "toolkit": folder / "toolkit"}
         install = [ROOT / "sagemaker/image/install_trainer.sh", bin_folder, stages["build"] / "opt/trainer"]
         subprocess.run(install, check=True)
