@@ -1,5 +1,6 @@
 # Examples for the peer: read from the shards, or from batches that the trainer's own loader dumped; then padded batches.
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +27,15 @@ class PaddedBatch:
     labels: torch.Tensor
     tokens: int  # real ones, source and target
 
+    @property
+    def padded_tokens(self):
+        return self.source.numel() + self.target.numel()
+
     def arguments(self):
         return self.source, self.source_mask, self.target, self.label_rows, self.labels
+
+    def to(self, device):
+        return PaddedBatch(*(tensor.to(device) for tensor in self.arguments()), self.tokens)
 
 
 def context(turns, limit):
@@ -90,9 +98,10 @@ def read_dump(path):
     return found
 
 
-def padded(examples):
-    longest_source = max(len(example.source) for example in examples)
-    longest_target = max(len(example.target) for example in examples)
+def padded(examples, multiple=1):
+    """One batch; both lengths are rounded up to a multiple of `multiple`."""
+    longest_source = -(-max(len(example.source) for example in examples) // multiple) * multiple
+    longest_target = -(-max(len(example.target) for example in examples) // multiple) * multiple
     source = np.zeros((len(examples), longest_source), np.int64)
     target = np.zeros((len(examples), longest_target), np.int64)
     labels = np.full((len(examples), longest_target), -1, np.int64)
@@ -123,3 +132,22 @@ def bucketed(examples, budget):
         current.append(example)
     batches.append(padded(current))
     return batches
+
+
+def bucketed_on_both_sides(examples, tokens):
+    """Batches of up to `tokens` real tokens of both sides, of examples that are alike in both lengths: layers by source
+    length, each sorted by target length. Lengths are multiples of 8, as kernels for 16-bit numbers like them."""
+    batches = sum(len(example.source) + len(example.target) for example in examples) / tokens
+    layer = math.ceil(len(examples) / max(1, round(math.sqrt(batches))))
+    by_source = sorted(examples, key=lambda example: len(example.source))
+    found = []
+    for first in range(0, len(by_source), layer):
+        current, size = [], 0
+        for example in sorted(by_source[first : first + layer], key=lambda example: len(example.target)):
+            length = len(example.source) + len(example.target)
+            if size + length > tokens:
+                found.append(padded(current, 8))
+                current, size = [], 0
+            current.append(example)
+            size += length
+    return found  # the last batch of a layer, which is not full, is left out

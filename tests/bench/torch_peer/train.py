@@ -14,27 +14,28 @@ from settings import learning_rate, load_settings
 
 
 class Trainer:
-    def __init__(self, settings, vocabulary, precision="f32", compiled=False):
+    def __init__(self, settings, vocabulary, precision="f32", compiled=False, device="cpu"):
         torch.manual_seed(settings.train.seed)
-        self.settings, self.precision, self.step = settings, precision, 0
+        self.settings, self.precision, self.device, self.step = settings, precision, device, 0
         longest = max(settings.data.max_context_tokens, settings.data.max_reply_tokens)
-        self.model = Seq2Seq(settings.model, vocabulary, longest)
+        self.model = Seq2Seq(settings.model, vocabulary, longest).to(device)
         self.forward = torch.compile(self.model, dynamic=True) if compiled else self.model
         train = settings.train
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=0.0, betas=(train.beta1, train.beta2), eps=train.epsilon, fused=True
-        )
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=0.0, betas=(train.beta1, train.beta2), eps=train.epsilon, weight_decay=0.0,
+            fused=True,
+        )  # fmt: skip
 
     def autocast(self):
-        return torch.autocast("cpu", torch.bfloat16) if self.precision == "bf16" else contextlib.nullcontext()
+        return torch.autocast(self.device, torch.bfloat16) if self.precision == "bf16" else contextlib.nullcontext()
 
     def accumulate(self, batch, labels):
-        """Adds a batch's share of the gradient of the mean loss over `labels` labels; returns its sum of losses."""
+        """Adds a batch's share of the gradient of the mean loss over `labels` labels; returns its sum of losses, on the device."""
         self.model.train()
         with self.autocast():
             loss = self.forward(*batch.arguments(), self.settings.train.label_smoothing)
         (loss / labels).backward()
-        return loss.item()
+        return loss.detach()
 
     def update(self):
         self.step += 1
@@ -50,7 +51,7 @@ class Trainer:
         labels = sum(len(batch.labels) for batch in batches)
         total = sum(self.accumulate(batch, labels) for batch in batches)
         self.update()
-        return total / labels
+        return total.item() / labels
 
     @torch.no_grad()
     def validate(self, batches):

@@ -1,0 +1,105 @@
+# What the benchmarks' scripts compute: floors, kernels by kind, corpora of chosen lengths, verdicts.
+import json
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+import floor
+import gpu_bench
+import kernel_kinds
+
+HERE = Path(__file__).resolve().parent
+ADAM = "_ZN8duologue4cuda12adamw_kernelE"
+
+
+class Floors(unittest.TestCase):
+    def test_the_two_models_have_their_floors(self):
+        for shape, milliseconds, parameters in ((floor.BASE, 16.05, 60.4e6), (floor.BIG, 48.8, 208.9e6)):
+            self.assertAlmostEqual(1e3 * sum(floor.step_seconds(shape, 25000, 25000).values()), milliseconds, delta=0.03)
+            self.assertAlmostEqual(shape.parameters / parameters, 1.0, delta=1e-3)
+
+    def test_half_of_the_tokens_take_more_than_half_of_the_time(self):
+        whole, half = (sum(floor.step_seconds(floor.BASE, n, n).values()) for n in (25000, 12500))
+        self.assertGreater(half, whole / 2)  # the optimizer's part stays
+        self.assertLess(half, 0.55 * whole)
+
+
+class Kernels(unittest.TestCase):
+    def test_kernels_of_both_programs_find_their_kind(self):
+        for name, kind in (
+            ("_ZN8duologue4cuda29residual_norm_backward_kernelIfEE", "norm"),
+            ("_ZN8duologue4cuda20cross_entropy_kernelI13__nv_bfloat16EE", "loss"),
+            (ADAM, "optimizer"),
+            ("_ZN8duologue4cuda22query_gradients_kernelE", "attention"),
+            ("nvjet_hsh_128x256_64x4_2x1_v_bz_TNT", "matmul"),
+            ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64", "matmul"),
+            ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16", "attention"),
+            ("void pytorch_flash::flash_bwd_dq_dk_dv_loop_seqk_parallel_kernel", "attention"),
+            ("fmha_cutlassF_bf16_aligned_64x64_rf_sm80(PyTorchMemEffAttention)", "attention"),
+            ("void at::native::multi_tensor_apply_kernel<FusedAdamMathFunctor<float, 4>>", "optimizer"),
+            ("triton_per_fused_add_native_layer_norm_12", "norm"),
+            ("ncclDevKernel_AllReduce_Sum_f32_RING_LL", "communication"),
+            ("memset", "fill"),
+            ("something_new", "other"),
+        ):
+            self.assertEqual(kernel_kinds.kind_of(name), kind, name)
+
+    def test_the_last_steps_are_between_ends_of_optimizer_steps(self):
+        # Steps of one second: a product of 0.5 s, 0.2 s of nothing, 0.3 s of the optimizer.
+        kernels = []
+        for step in range(5):
+            kernels += [(step, step + 0.5, "gemm"), (step + 0.7, step + 1.0, ADAM)]
+        found, span = kernel_kinds.last_steps(kernels, 3)
+        self.assertEqual(len(found), 6)
+        report = kernel_kinds.summary(found, span, 3)
+        self.assertEqual((report["step_ms"], report["idle_ms"], report["launches"]), (1000.0, 200.0, 2.0))
+        self.assertEqual(report["kinds_ms"], {"matmul": 500.0, "optimizer": 300.0})
+        with self.assertRaisesRegex(ValueError, "5 optimizer steps"):
+            kernel_kinds.last_steps(kernels, 5)
+
+    def test_kernels_that_run_at_once_are_busy_once(self):
+        self.assertAlmostEqual(kernel_kinds.busy_seconds([(0.0, 1.0, "a"), (0.5, 1.5, "b"), (2.0, 3.0, "c")]), 2.5)
+
+
+class Corpora(unittest.TestCase):
+    def test_sides_have_the_mean_that_was_asked_for_and_every_word_occurs(self):
+        command = [sys.executable, HERE / "make_corpus.py", "--tokens", "40000", "--words", "5000"]
+        lines = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True).stdout.splitlines()
+        turns = [[turn.split() for turn in json.loads(line)["turns"]] for line in lines]
+        self.assertEqual({len(pair) for pair in turns}, {2})
+        for side in range(2):
+            sizes = [len(pair[side]) + 1 for pair in turns]
+            self.assertAlmostEqual(sum(sizes) / len(sizes), 40.0, delta=0.1)
+            self.assertLessEqual(max(sizes), 256)
+            self.assertGreater(max(sizes), 3 * min(sizes))
+        self.assertEqual(len({word for pair in turns for turn in pair for word in turn}), 5000)
+
+    def test_too_few_tokens_for_the_words_are_refused(self):
+        command = [sys.executable, HERE / "make_corpus.py", "--tokens", "400"]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("raise --tokens", done.stderr)
+
+
+class Verdicts(unittest.TestCase):
+    OURS = {"source_tokens_per_step": 25000, "target_tokens_per_step": 25000, "device_bytes": 5}
+
+    def compare(self, milliseconds, ratio, peer_bytes=9):
+        ours = {**self.OURS, "mean_step_ms": milliseconds, "tokens_per_second": 100.0 * ratio}
+        peer = {"tokens_per_second": 100.0, "device_bytes": peer_bytes}
+        return gpu_bench.compare(ours, peer, floor.BASE)
+
+    def test_what_meets_every_bar_is_below_none(self):
+        found = self.compare(25.0, 1.4)
+        self.assertEqual(found["below_the_bar"], [])
+        self.assertAlmostEqual(found["share_of_floor"], 16.05 / 25, delta=0.001)
+
+    def test_each_bar_is_named_when_missed(self):
+        self.assertIn("40 % of the floor's rate, 50 % asked", self.compare(40.0, 1.4)["below_the_bar"])
+        self.assertIn("1.20x PyTorch, 1.3x asked", self.compare(25.0, 1.2)["below_the_bar"])
+        self.assertIn("more memory than PyTorch", self.compare(25.0, 1.4, peer_bytes=4)["below_the_bar"])
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], "-v"])
