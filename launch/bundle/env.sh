@@ -27,12 +27,14 @@ nvidia_folders() {
     printf '%s\n' /usr/local/cuda/lib64
 }
 
-# Puts the folders that exist at the end of LD_LIBRARY_PATH: what was there already goes before them.
+# Puts the folders that exist at the end of LD_LIBRARY_PATH: what was there already goes before them. Says what is missing
+# where there is an NVIDIA driver; elsewhere nothing needs it.
 find_nvidia_libraries() {
     local folder name found
     while read -r folder; do
         [ ! -d "$folder" ] || LD_LIBRARY_PATH=$LD_LIBRARY_PATH:$folder
     done < <(nvidia_folders)
+    [ -e /dev/nvidiactl ] || return 0
     while read -r name; do
         found=no
         while read -r folder; do

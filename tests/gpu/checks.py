@@ -130,14 +130,14 @@ def ranks_on_one_gpu(session, ranks):
     options = ("--model.dropout=0.1", "--train.precision=f32", "--train.micro_batches_per_step=4",
                "--data.micro_batch_tokens=2048")  # fmt: skip
     reference = [train(session, f"cpu_shared_{cpus}", "cpu", steps, *options, ranks=cpus) for cpus in (1, 2)]
-    shared = ("--distributed.share_gpu=true",)
+    shared = ("--distributed.share_device=true",)
     losses = train(session, f"cuda_{ranks}_ranks", "cuda", steps, *options, *shared, ranks=ranks)
     return agreement(losses, reference, "f32")
 
 
 def resume(session):
     """In deterministic mode, a run that was stopped and went on ends with the bits of a run that was not."""
-    options = ("--train.precision=bf16", "--device.deterministic=true", "--checkpoint.interval_steps=0")
+    options = ("--train.precision=bf16", "--device.deterministic=yes", "--checkpoint.interval_steps=0")
     train(session, "unbroken", "cuda", 12, *options)
     train(session, "resumed", "cuda", 6, *options)
     train(session, "resumed", "cuda", 12, *options, keep=True)
