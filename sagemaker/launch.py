@@ -4,19 +4,21 @@
 import argparse
 import json
 import sys
+import tarfile
 from datetime import datetime, timezone
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 from artifacts import download_model, upload
-from job_request import JobError, build_request, read_job
+from job_request import CONFIGS, JobError, build_request, read_job
 from job_watch import summary, watch
 from service_model import validate
 
 EPILOG = """
 --section.key=VALUE goes to the trainer, after the file's hyperparameters: --train.epochs=3
-Exit status: 0; 1 where the job failed; 2 where the description is wrong; 4 where AWS refused or could not be reached.
+Exit status: 0; 1 where the job failed; 2 where the description is wrong; 4 where AWS refused or files could not be read.
 """
 
 
@@ -24,7 +26,8 @@ def parse(arguments):
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--config", default="configs/sagemaker_config.json", metavar="FILE", help="describes the job")
+    description = str(CONFIGS / "sagemaker_config.json")
+    parser.add_argument("--config", default=description, metavar="FILE", help="describes the job (%(default)s)")
     parser.add_argument("--name", help="the job's name; default: job_name of the file, and the time")
     parser.add_argument("--upload", action="append", default=[], metavar="CHANNEL=PATH", help="to the channel's s3_uri")
     parser.add_argument("--dry-run", action="store_true", help="print the request, checked, and start nothing")
@@ -101,8 +104,11 @@ def main(arguments, poll_seconds=10):
     except JobError as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 2
-    except (BotoCoreError, ClientError) as error:
+    except (Boto3Error, BotoCoreError, ClientError) as error:
         print(f"launch.py: AWS: {error}", file=sys.stderr)
+        return 4
+    except (OSError, tarfile.TarError) as error:
+        print(f"launch.py: {error}", file=sys.stderr)
         return 4
     except KeyboardInterrupt:
         print("\nlaunch.py: no longer following; the job goes on (--job NAME --wait, --job NAME --stop)", file=sys.stderr)

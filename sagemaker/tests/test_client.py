@@ -142,8 +142,8 @@ def test_a_download_unpacks_the_model(aws, config, tmp_path):
 def test_an_archive_that_leaves_its_folder_is_refused(aws, config, tmp_path):
     assert launch.main(["--config", config, "--name", "first"]) == 0
     put_model("first", {"../outside": b"x"})
-    with pytest.raises(tarfile.OutsideDestinationError):
-        launch.main(["--config", config, "--job", "first", "--download", str(tmp_path / "model")], poll_seconds=0)
+    arguments = ["--config", config, "--job", "first", "--download", str(tmp_path / "model")]
+    assert launch.main(arguments, poll_seconds=0) == 4
     assert not (tmp_path / "outside").exists()
 
 
