@@ -1,6 +1,9 @@
 # Tests of the launch scripts on several hosts: namespaces of network, mounts and processes, and a Slurm of the test's own.
 # Those of the configuration `long` run by tests/launch/run_all.sh only.
 
+add_test(NAME launch.mistakes_in_the_call_are_refused COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/launch/arguments_test.sh)
+set_tests_properties(launch.mistakes_in_the_call_are_refused PROPERTIES LABELS end_to_end TIMEOUT 120)
+
 # duologue_launch_test(NAME label SCRIPT script [LONG] [PROCESSORS n] CASE word ...)
 function(duologue_launch_test name label script configurations)
   set(arguments NAME ${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/launch/${script} $<TARGET_FILE:duologue>
@@ -33,5 +36,6 @@ foreach(how dies throws)
 endforeach()
 duologue_launch_test(hosts.mpiruns_host_without_network_ends_the_job netns hosts_test.sh LONG
                      ends_when_a_host_is_cut_off first)
+duologue_launch_test(slurm.a_rank_that_fails_ends_the_job slurm slurm_test.sh LONG ends_when_a_rank_fails)
 duologue_launch_test(slurm.a_job_at_its_time_limit_saves_and_resumes slurm slurm_test.sh LONG
                      saves_and_resumes_at_the_time_limit)

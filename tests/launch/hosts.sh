@@ -77,7 +77,8 @@ host_up() {
         mount --bind "$folder/local-$number" "$folder/local"
         mount -t tmpfs none /dev/shm
         mount -t tmpfs none /tmp
-        mkdir -p /run/sshd
+        mount -t tmpfs none /run
+        mkdir /run/sshd
         ip link set lo up
         /usr/sbin/sshd -D -f "$folder/ssh/sshd_config" -E "$folder/ssh/sshd-$number.log" &
         sleep infinity &

@@ -94,7 +94,7 @@ fails_in_time() {
     echo "$1: ended with $status after $milliseconds ms"
     expect "$1: exit status $2, not $status" [ "$status" -eq "$2" ]
     expect "$1: one line says $3" says broken "$3"
-    expect "$1: within distributed.timeout_seconds and ten seconds more" [ "$milliseconds" -lt 15000 ]
+    expect "$1: soon after distributed.timeout_seconds" [ "$milliseconds" -lt 20000 ]
 }
 
 # goes_on: the checkpoint of the broken job is good.
@@ -114,7 +114,7 @@ damages_a_shard() { for shard in "$folder"/local-2/data/train-*.h5; do truncate 
 cuts_the_second_host() { cut_host 2; }
 cuts_the_first_host() { cut_host 1; }
 
-waits='rank [0-3] on host[12]-[0-9]+ waited [0-9.]+ s in [a-z ]*'
+waits="rank [0-3] on host[12]-[0-9]+ waited [0-9.]+ s in [a-z' ]*"
 ends_when_a_rank() {
     make_hosts 2
     case $1 in

@@ -5,17 +5,19 @@
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+preset=cpu
+[ "${1:-}" != --preset ] || { preset=$2 && shift 2; }
+launch/install_deps.sh --tests
+launch/build.sh "$preset" duologue duologue-preprocess
 status=0
-preset=()
-[ "${1:-}" != --preset ] || { preset=(--preset "$2") && shift 2; }
-launch/test.sh "${preset[@]}" -C long -L 'netns|slurm' --parallel 1 "$@" 2>&1 | tee "$log" || status=$?
+ctest --preset "$preset" -C long -L 'netns|slurm' --verbose "$@" 2>&1 | tee "$log" || status=$?
 
 version() { dpkg-query -W -f='${Version}' "$1"; }
 {
     echo "# The last run of the tests on several hosts and under Slurm"
     echo
     echo "$(date --utc '+%F %H:%M UTC'), commit $(git describe --always --dirty), by \`tests/launch/run_all.sh\`, on one"
-    echo "machine with $(nproc) cores: hosts are namespaces of network, mounts, processes and names, joined by a bridge. Linux"
+    echo "machine with $(nproc) cores (load $(cut -d' ' -f2 /proc/loadavg)): hosts are namespaces of network, mounts, processes and names, joined by a bridge. Linux"
     echo "$(uname -r), Open MPI $(version openmpi-bin), OpenSSH $(version openssh-server), Slurm $(version slurm-wlm)."
     echo
     echo "| test | result | seconds |"
@@ -24,7 +26,7 @@ version() { dpkg-query -W -f='${Version}' "$1"; }
     echo
     echo "The time from the fault to the last process of the job, with \`distributed.timeout_seconds\` 5:"
     echo
-    sed -n 's/^\([a-z_]*\): ended with \([0-9]*\) after \([0-9]*\) ms.*/- \1: exit status \2 after \3 ms/p' "$log"
+    sed -n 's/^[0-9]*: \([a-z_]*\): ended with \([0-9]*\) after \([0-9]*\) ms.*/- \1: exit status \2 after \3 ms/p' "$log"
 } >tests/launch/RESULTS.md
 echo "recorded in tests/launch/RESULTS.md"
 exit "$status"

@@ -54,6 +54,26 @@ runs_and_ends_with_the_trainers_status() {
     wait_until 10 "all processes to end" nothing_left
 }
 
+# fails WHAT STATUS TEXT COMMAND...: what the command does to a job on its way ends it with that status and that text.
+fails() {
+    steps=1000000 timeout_seconds=5 submit "$1"
+    wait_until 60 "ten steps" has_trained "$1" 10
+    "${@:4}"
+    wait_until 60 "the end of the job" ends "$id"
+    expect "$1: exit status $2, not $(job_field "$id" ExitCode)" [ "$(job_field "$id" ExitCode)" = "$2:0" ]
+    expect "$1: it says $3" says "$1" "$3"
+    wait_until 15 "$1: all processes to end" nothing_left
+}
+
+ends_when_a_rank_fails() {
+    make_cluster
+    local late="after step [0-9]+; late: rank 1 on ${host_names[1]}"
+    fails frozen 6 "error: rank 0 .* $late" on_host 2 pkill -STOP -f "^$duologue train"
+    fails killed 6 "error: rank 0 .* $late" on_host 2 pkill -KILL -f "^$duologue train"
+    fails thrown 3 "error: .*train-.*\.h5.* damaged.*rank 1 of 2 on ${host_names[1]}" \
+        truncate -s 5000 "$folder"/local-2/data/train-*.h5
+}
+
 # An urgent job takes both hosts; the first one saves, waits in the queue, goes on, and ends as if nothing had been.
 saves_and_resumes_when_preempted() {
     make_cluster
