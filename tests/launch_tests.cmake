@@ -14,10 +14,8 @@ if(TARGET duologue)
                    --work ${toy} --output ${toy}.json)
   set_tests_properties(bench.a_toy_model_is_measured_on_the_cpu PROPERTIES LABELS end_to_end TIMEOUT 120
                        PASS_REGULAR_EXPRESSION "tokens/s, .* ms a step, .* % of the floor's rate")
-endif()
 
-# An archive of the programs built here, in a machine that has nothing of what they need.
-if(TARGET duologue)
+  # An archive of the programs built here, in a machine that has nothing of what they need.
   add_test(NAME bundle.trains_and_chats_where_there_is_nothing
            COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/bundle/bundle_test.sh ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
   set_tests_properties(bundle.trains_and_chats_where_there_is_nothing PROPERTIES LABELS bundle TIMEOUT 300
