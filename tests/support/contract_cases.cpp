@@ -13,10 +13,16 @@ std::string name_of_case(cpu::MatmulRoute route) {
             return "cpu_avx2";
         case cpu::MatmulRoute::kWideOnAvx2:
             return "cpu_wide_tiles";
+        case cpu::MatmulRoute::kPairsOnAvx2:
+            return "cpu_pairs";
         case cpu::MatmulRoute::kAvx512:
             return "cpu_avx512";
+        case cpu::MatmulRoute::kAvx512Bf16:
+            return "cpu_avx512_bf16";
         case cpu::MatmulRoute::kOneDnn:
             return "cpu_onednn";
+        case cpu::MatmulRoute::kOneDnnMixed:
+            return "cpu_onednn_mixed";
     }
     fail(ErrorCode::kInternal, "a case for unknown route {}", static_cast<int>(route));
 }

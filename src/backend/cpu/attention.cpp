@@ -45,11 +45,11 @@ struct ForwardScratch {
     float* factors;
 
     static std::int64_t left_floats(const MicroKernel& kernel, const AttentionSizes& sizes) {
-        return packed_floats(kQueriesPerBlock, std::max(sizes.width, sizes.most_keys), kernel.rows);
+        return packed_floats(kernel.left(), kQueriesPerBlock, std::max(sizes.width, sizes.most_keys));
     }
     ForwardScratch(Scratch& scratch, const MicroKernel& kernel, const AttentionSizes& sizes)
-        : keys(scratch.take<float>(packed_floats(sizes.most_keys, sizes.width, kernel.columns))),
-          values(scratch.take<float>(packed_floats(sizes.width, sizes.most_keys, kernel.columns))),
+        : keys(scratch.take<float>(packed_floats(kernel.right(), sizes.most_keys, sizes.width))),
+          values(scratch.take<float>(packed_floats(kernel.right(), sizes.width, sizes.most_keys))),
           left(scratch.take<float>(left_floats(kernel, sizes))),
           scores(scratch.take<float>(kQueriesPerBlock * sizes.padded_keys)),
           result(scratch.take<float>(kQueriesPerBlock * sizes.padded_width)),
@@ -82,10 +82,10 @@ class ForwardPass {
         const std::int64_t width = sizes_.width;
         mask_.prepare(scratch.factors, at.keys);
         pack_panels(scratch.keys, head_rows<T>(operation_.k, at.kv_begin, at.keys, at.column, width, Adjacent::kDepth),
-                    kernel_.columns);
+                    kernel_.right());
         pack_panels(scratch.values,
                     head_rows<T>(operation_.v, at.kv_begin, at.keys, at.column, width, Adjacent::kAcross),
-                    kernel_.columns);
+                    kernel_.right());
         for (std::int64_t begin = 0; begin < at.queries; begin += kQueriesPerBlock) {
             run_block(at, begin, std::min(kQueriesPerBlock, at.queries - begin), scratch);
         }
@@ -99,12 +99,12 @@ class ForwardPass {
         const std::int64_t row_panels = panels(count, kernel_.rows);
         pack_panels(scratch.left,
                     head_rows<T>(operation_.q, at.q_begin + begin, count, at.column, width, Adjacent::kDepth),
-                    kernel_.rows);
+                    kernel_.left());
         multiply_panels(kernel_, row_panels, panels(at.keys, kernel_.columns), width, scratch.left, scratch.keys,
                         scratch.scores, sizes_.padded_keys, Write::kOverwrite);
         for (std::int64_t i = 0; i < count; ++i) softmax_row(at, begin + i, i, scratch);
         const PackSource<float> probabilities{scratch.scores, sizes_.padded_keys, Adjacent::kDepth, count, at.keys};
-        pack_panels(scratch.left, probabilities, kernel_.rows);
+        pack_panels(scratch.left, probabilities, kernel_.left());
         multiply_panels(kernel_, row_panels, panels(width, kernel_.columns), at.keys, scratch.left, scratch.values,
                         scratch.result, sizes_.padded_width, Write::kOverwrite);
         for (std::int64_t i = 0; i < count; ++i) {

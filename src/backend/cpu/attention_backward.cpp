@@ -23,15 +23,15 @@ struct BackwardScratch {
 
     static std::int64_t row_floats(const MicroKernel& kernel, const AttentionSizes& sizes) {
         const std::int64_t depth = std::max(sizes.width, sizes.most_keys);
-        return std::max(packed_floats(kQueriesPerBlock, depth, kernel.rows),
-                        packed_floats(sizes.most_keys, kQueriesPerBlock, kernel.rows));
+        return std::max(packed_floats(kernel.left(), kQueriesPerBlock, depth),
+                        packed_floats(kernel.left(), sizes.most_keys, kQueriesPerBlock));
     }
     BackwardScratch(Scratch& scratch, const MicroKernel& kernel, const AttentionSizes& sizes)
-        : keys_across_keys(scratch.take<float>(packed_floats(sizes.most_keys, sizes.width, kernel.columns))),
-          values_across_keys(scratch.take<float>(packed_floats(sizes.most_keys, sizes.width, kernel.columns))),
-          keys_across_width(scratch.take<float>(packed_floats(sizes.width, sizes.most_keys, kernel.columns))),
+        : keys_across_keys(scratch.take<float>(packed_floats(kernel.right(), sizes.most_keys, sizes.width))),
+          values_across_keys(scratch.take<float>(packed_floats(kernel.right(), sizes.most_keys, sizes.width))),
+          keys_across_width(scratch.take<float>(packed_floats(kernel.right(), sizes.width, sizes.most_keys))),
           rows(scratch.take<float>(row_floats(kernel, sizes))),
-          columns(scratch.take<float>(packed_floats(sizes.width, kQueriesPerBlock, kernel.columns))),
+          columns(scratch.take<float>(packed_floats(kernel.right(), sizes.width, kQueriesPerBlock))),
           probabilities(scratch.take<float>(kQueriesPerBlock * sizes.padded_keys)),
           dscores(scratch.take<float>(kQueriesPerBlock * sizes.padded_keys)),
           dq(scratch.take<float>(kQueriesPerBlock * sizes.padded_width)),
@@ -102,19 +102,19 @@ class BackwardPass {
     }
 
     void pack_keys_and_values(const HeadOfSequence& at, const BackwardScratch& scratch) const {
-        pack_panels(scratch.keys_across_keys, key_rows(operation_.k, at, Adjacent::kDepth), kernel_.columns);
-        pack_panels(scratch.values_across_keys, key_rows(operation_.v, at, Adjacent::kDepth), kernel_.columns);
-        pack_panels(scratch.keys_across_width, key_rows(operation_.k, at, Adjacent::kAcross), kernel_.columns);
+        pack_panels(scratch.keys_across_keys, key_rows(operation_.k, at, Adjacent::kDepth), kernel_.right());
+        pack_panels(scratch.values_across_keys, key_rows(operation_.v, at, Adjacent::kDepth), kernel_.right());
+        pack_panels(scratch.keys_across_width, key_rows(operation_.k, at, Adjacent::kAcross), kernel_.right());
     }
 
     /// Probabilities (after dropout) and dscores of a block of queries.
     void find_dscores(const HeadOfSequence& at, QueryBlock block, const BackwardScratch& scratch) const {
         const std::int64_t row_panels = panels(block.count, kernel_.rows);
         const std::int64_t key_panels = panels(at.keys, kernel_.columns);
-        pack_panels(scratch.rows, query_rows(operation_.q, at, block, Adjacent::kDepth), kernel_.rows);
+        pack_panels(scratch.rows, query_rows(operation_.q, at, block, Adjacent::kDepth), kernel_.left());
         multiply_panels(kernel_, row_panels, key_panels, sizes_.width, scratch.rows, scratch.keys_across_keys,
                         scratch.probabilities, sizes_.padded_keys, Write::kOverwrite);
-        pack_panels(scratch.rows, query_rows(gradients_.dy, at, block, Adjacent::kDepth), kernel_.rows);
+        pack_panels(scratch.rows, query_rows(gradients_.dy, at, block, Adjacent::kDepth), kernel_.left());
         multiply_panels(kernel_, row_panels, key_panels, sizes_.width, scratch.rows, scratch.values_across_keys,
                         scratch.dscores, sizes_.padded_keys, Write::kOverwrite);
         for (std::int64_t i = 0; i < block.count; ++i) finish_row(at, block.begin + i, i, scratch);
@@ -152,15 +152,15 @@ class BackwardPass {
         const std::int64_t width_panels = panels(sizes_.width, kernel_.columns);
         const auto add_transposed = [&](float* to, const float* weights, const Tensor& right) {
             const PackSource<float> transposed{weights, sizes_.padded_keys, Adjacent::kAcross, at.keys, block.count};
-            pack_panels(scratch.rows, transposed, kernel_.rows);
-            pack_panels(scratch.columns, query_rows(right, at, block, Adjacent::kAcross), kernel_.columns);
+            pack_panels(scratch.rows, transposed, kernel_.left());
+            pack_panels(scratch.columns, query_rows(right, at, block, Adjacent::kAcross), kernel_.right());
             multiply_panels(kernel_, panels(at.keys, kernel_.rows), width_panels, block.count, scratch.rows,
                             scratch.columns, to, sizes_.padded_width, Write::kAccumulate);
         };
         add_transposed(scratch.dv, scratch.probabilities, gradients_.dy);
         add_transposed(scratch.dk, scratch.dscores, operation_.q);
         const PackSource<float> dscores{scratch.dscores, sizes_.padded_keys, Adjacent::kDepth, block.count, at.keys};
-        pack_panels(scratch.rows, dscores, kernel_.rows);
+        pack_panels(scratch.rows, dscores, kernel_.left());
         multiply_panels(kernel_, panels(block.count, kernel_.rows), width_panels, at.keys, scratch.rows,
                         scratch.keys_across_width, scratch.dq, sizes_.padded_width, Write::kOverwrite);
         store_rows<T>(gradients_.dq, at.q_begin + block.begin, at.column, scratch.dq, sizes_.padded_width, block.count,

@@ -23,10 +23,31 @@ bool has_avx512() {
            __builtin_cpu_supports("avx512vl") > 0 && __builtin_cpu_supports("avx512dq") > 0;
 }
 
-const MicroKernel& kernel_of(MatmulRoute route) {
-    if (route == MatmulRoute::kWideOnAvx2) return wide_kernel_on_avx2();
-    if (route == MatmulRoute::kAvx2) return avx2_kernel();
-    return has_avx512() ? avx512_kernel() : avx2_kernel();
+bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16") > 0; }
+
+MatmulRoute best_own_route(DataType type) {
+    if (type == DataType::kBf16 && has_avx512_bf16()) return MatmulRoute::kAvx512Bf16;
+    return has_avx512() ? MatmulRoute::kAvx512 : MatmulRoute::kAvx2;
+}
+
+/// Our own kernel of a route; beside oneDNN the best for the type.
+const MicroKernel& kernel_of(MatmulRoute route, DataType type) {
+    switch (route) {
+        case MatmulRoute::kAvx2:
+            return avx2_kernel();
+        case MatmulRoute::kWideOnAvx2:
+            return wide_kernel_on_avx2();
+        case MatmulRoute::kPairsOnAvx2:
+            return pair_kernel_on_avx2();
+        case MatmulRoute::kAvx512:
+            return avx512_kernel();
+        case MatmulRoute::kAvx512Bf16:
+            return avx512_bf16_kernel();
+        case MatmulRoute::kOneDnn:
+        case MatmulRoute::kOneDnnMixed:
+            return kernel_of(best_own_route(type), type);
+    }
+    fail(ErrorCode::kInternal, "the kernel of unknown matmul route {}", static_cast<int>(route));
 }
 
 class CpuBackend final : public Backend {
@@ -57,13 +78,14 @@ class CpuBackend final : public Backend {
     void do_set_random_key(std::uint64_t key) override { random_key_ = key; }
 
     void do_matmul(const Tensor& y, const Matmul& operation) override {
-        const bool bf16 = operation.a.type == DataType::kBf16;
-        const MatmulRoute route = bf16 ? options_.bf16_route : options_.f32_route;
+        const MatmulRoute route = route_of(operation.a.type);
         const bool empty = y.elements() == 0 || operation.a.elements() == 0;
-        if (route == MatmulRoute::kOneDnn && y.rows > kFewRows && !empty) {
+        const bool by_library = route == MatmulRoute::kOneDnn ||
+                                (route == MatmulRoute::kOneDnnMixed && OneDnnMatmul::takes_one_pass(operation));
+        if (by_library && y.rows > kFewRows && !empty) {
             onednn_.multiply(workspace_, y, operation);
         } else {
-            cpu::multiply(workspace_, kernel_of(route), y, operation);
+            cpu::multiply(workspace_, kernel_of(route, operation.a.type), y, operation);
         }
     }
     [[nodiscard]] std::int64_t do_aux_bytes(Epilogue epilogue, DataType type, std::int64_t rows,
@@ -81,17 +103,20 @@ class CpuBackend final : public Backend {
                                    const ResidualNormBackward& operation) override {
         cpu::residual_norm_backward(workspace_, random_key_, dx, ddelta, dgamma, dbeta, operation);
     }
-    [[nodiscard]] AttentionContext attention_context() {
-        return {.workspace = workspace_, .kernel = kernel_of(options_.f32_route), .random_key = random_key_};
+    [[nodiscard]] MatmulRoute route_of(DataType type) const {
+        return type == DataType::kBf16 ? options_.bf16_route : options_.f32_route;
+    }
+    [[nodiscard]] AttentionContext attention_context(DataType type) {
+        return {.workspace = workspace_, .kernel = kernel_of(route_of(type), type), .random_key = random_key_};
     }
     void do_attention_forward(const Tensor& y, const Tensor& stats, const Attention& operation) override {
-        cpu::attention_forward(attention_context(), y, stats, operation);
+        cpu::attention_forward(attention_context(operation.q.type), y, stats, operation);
     }
     void do_attention_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dy,
                                const Tensor& /*y*/, const Tensor& stats, const Tensor& /*scratch*/,
                                const Attention& operation) override {
-        cpu::attention_backward(attention_context(), {.dq = dq, .dk = dk, .dv = dv, .dy = dy, .stats = stats},
-                                operation);
+        cpu::attention_backward(attention_context(operation.q.type),
+                                {.dq = dq, .dk = dk, .dv = dv, .dy = dy, .stats = stats}, operation);
     }
     // Scratch is per thread and the back end's own.
     [[nodiscard]] std::int64_t do_attention_scratch_bytes(const Attention& /*operation*/) const override { return 0; }
@@ -134,25 +159,43 @@ std::string name_of(MatmulRoute route) {
             return "own AVX2 code";
         case MatmulRoute::kWideOnAvx2:
             return "own AVX2 code with wide tiles";
+        case MatmulRoute::kPairsOnAvx2:
+            return "own AVX2 code with pairs of bf16";
         case MatmulRoute::kAvx512:
             return "own AVX-512 code";
+        case MatmulRoute::kAvx512Bf16:
+            return "own AVX-512 BF16 code";
         case MatmulRoute::kOneDnn:
             return OneDnnMatmul::version();
+        case MatmulRoute::kOneDnnMixed:
+            return OneDnnMatmul::version() + " and, with epilogues, own AVX-512 BF16 code";
     }
     fail(ErrorCode::kInternal, "unknown matmul route {}", static_cast<int>(route));
 }
 
 bool can_take(MatmulRoute route, DataType type) {
-    if (route == MatmulRoute::kOneDnn) return has_avx2() && OneDnnMatmul::supports(type);
-    return route == MatmulRoute::kAvx512 ? has_avx512() : has_avx2();
+    const bool bf16 = type == DataType::kBf16;
+    switch (route) {
+        case MatmulRoute::kAvx2:
+        case MatmulRoute::kWideOnAvx2:
+            return has_avx2();
+        case MatmulRoute::kPairsOnAvx2:
+            return has_avx2() && bf16;
+        case MatmulRoute::kAvx512:
+            return has_avx512();
+        case MatmulRoute::kAvx512Bf16:
+            return has_avx512_bf16() && bf16;
+        case MatmulRoute::kOneDnn:
+            return has_avx2() && OneDnnMatmul::supports(type);
+        case MatmulRoute::kOneDnnMixed:
+            return has_avx512_bf16() && bf16 && OneDnnMatmul::supports(type);
+    }
+    fail(ErrorCode::kInternal, "unknown matmul route {}", static_cast<int>(route));
 }
 
-// oneDNN's bf16 uses instructions (AVX512-BF16, AMX) that multiply bf16 itself; elsewhere it has no bf16 or emulates
-// it, and converting while packing is faster. Its f32 is no faster than ours.
 CpuOptions best_options(int threads) {
-    const MatmulRoute own = has_avx512() ? MatmulRoute::kAvx512 : MatmulRoute::kAvx2;
-    const bool native = can_take(MatmulRoute::kOneDnn, DataType::kBf16);
-    return {.threads = threads, .f32_route = own, .bf16_route = native ? MatmulRoute::kOneDnn : own};
+    return {
+        .threads = threads, .f32_route = best_own_route(DataType::kF32), .bf16_route = best_own_route(DataType::kBf16)};
 }
 
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {

@@ -11,14 +11,18 @@ namespace duologue::cpu {
 
 /// Who multiplies matrices.
 enum class MatmulRoute : std::uint8_t {
-    kAvx2,        ///< own panels, 6 x 16 register tile
-    kWideOnAvx2,  ///< own panels, the 8 x 48 tile of AVX-512 in AVX2 code: for tests of its blocking
-    kAvx512,      ///< own panels, 8 x 48 register tile
-    kOneDnn,      ///< oneDNN; rows too few to be worth it and empty sums are still our own
+    kAvx2,         ///< own panels, 6 x 16 register tile
+    kWideOnAvx2,   ///< own panels, the 12 x 32 tile of AVX-512 in AVX2 code: for tests of its blocking
+    kPairsOnAvx2,  ///< own panels of bf16 pairs in AVX2 code: for tests of their packing
+    kAvx512,       ///< own panels, 12 x 32 register tile
+    kAvx512Bf16,   ///< own panels of bf16 pairs, 12 x 32 register tile
+    kOneDnn,       ///< oneDNN; rows too few to be worth it and empty sums are still our own
+    kOneDnnMixed,  ///< oneDNN where it needs one pass, our own best where it would take a second for the epilogue
 };
 
-constexpr MatmulRoute kAllRoutes[] = {MatmulRoute::kAvx2, MatmulRoute::kWideOnAvx2, MatmulRoute::kAvx512,
-                                      MatmulRoute::kOneDnn};
+constexpr MatmulRoute kAllRoutes[] = {MatmulRoute::kAvx2,       MatmulRoute::kWideOnAvx2, MatmulRoute::kPairsOnAvx2,
+                                      MatmulRoute::kAvx512,     MatmulRoute::kAvx512Bf16, MatmulRoute::kOneDnn,
+                                      MatmulRoute::kOneDnnMixed};
 [[nodiscard]] std::string name_of(MatmulRoute route);
 
 struct CpuOptions {

@@ -11,11 +11,12 @@ namespace duologue::cpu {
 
 namespace {
 
-// Sizes in floats chosen for 32 KiB of first-level and at least 512 KiB of second-level cache: a panel of b stays in
-// the first level, both packed blocks and the sums in the second.
+// Sizes chosen for 32 KiB of first-level and at least 512 KiB of second-level cache: a panel of b stays in the first
+// level, both packed blocks and the sums in the second.
 constexpr std::int64_t kDepthPerPass = 256;
 constexpr std::int64_t kMostTileRows = 240;
-constexpr std::int64_t kMostTileColumns = 256;
+constexpr std::int64_t kPackedColumnsBytes = std::int64_t{256} << 10;  // of a block of b
+constexpr std::int64_t kSumsBytes = std::int64_t{240} << 10;           // of a tile that takes more than one pass
 constexpr std::int64_t kTilesPerThread = 4;
 
 std::int64_t pieces(std::int64_t total, std::int64_t part) { return (total + part - 1) / part; }
@@ -27,11 +28,19 @@ struct Tiling {
     std::int64_t column_tiles;
 };
 
+/// The wider a tile, the less often rows of a are packed for it.
+std::int64_t most_tile_columns(const MicroKernel& kernel, std::int64_t depth) {
+    constexpr std::int64_t kFloat = sizeof(float);
+    const std::int64_t words = words_for(kernel.word, std::min(depth, kDepthPerPass));
+    const std::int64_t packed = kPackedColumnsBytes / (words * kFloat);
+    return depth <= kDepthPerPass ? packed : std::min(packed, kSumsBytes / (kMostTileRows * kFloat));
+}
+
 /// Tiles as large as the cache allows, but enough of them, and a multiple of the threads, to keep every thread busy.
-Tiling choose_tiling(const MicroKernel& kernel, std::int64_t m, std::int64_t n, int threads) {
+Tiling choose_tiling(const MicroKernel& kernel, std::int64_t m, std::int64_t n, std::int64_t depth, int threads) {
     const std::int64_t row_panels = pieces(m, kernel.rows);
     const std::int64_t column_panels = pieces(n, kernel.columns);
-    const std::int64_t column_tiles = pieces(column_panels, kMostTileColumns / kernel.columns);
+    const std::int64_t column_tiles = pieces(column_panels, most_tile_columns(kernel, depth) / kernel.columns);
     std::int64_t row_tiles = pieces(row_panels, kMostTileRows / kernel.rows);
     const std::int64_t wanted = threads == 1 ? 1 : threads * kTilesPerThread;
     while (row_tiles < row_panels && (row_tiles * column_tiles < wanted && row_panels / row_tiles > 8)) ++row_tiles;
@@ -83,7 +92,7 @@ class TiledProduct {
           left_(left_source<T>(operation)),
           right_(right_source<T>(operation)),
           store_(choose_store_tile(y, operation)),
-          tiling_(choose_tiling(kernel, left_.across, right_.across, threads)),
+          tiling_(choose_tiling(kernel, left_.across, right_.across, left_.depth, threads)),
           passes_(pieces(left_.depth, kDepthPerPass)) {}
 
     [[nodiscard]] std::int64_t tiles() const { return tiling_.row_tiles * tiling_.column_tiles; }
@@ -102,11 +111,11 @@ class TiledProduct {
         auto* sums = scratch.take<float>(tiling_.rows * tiling_.columns);
         for (std::int64_t pass = 0; pass < passes_; ++pass) {
             const Range depth = clipped(pass * kDepthPerPass, kDepthPerPass, left_.depth);
-            pack_panels(left, part_of(left_, rows, depth), kernel_.rows);
+            pack_panels(left, part_of(left_, rows, depth), kernel_.left());
             if (passes_ > 1 || packed_column != columns.begin) {
-                pack_panels(right, part_of(right_, columns, depth), kernel_.columns);
+                pack_panels(right, part_of(right_, columns, depth), kernel_.right());
             }
-            multiply_pass(pass, rows, columns, depth.count, left, right, sums);
+            multiply_pass(pass, rows, columns, words_for(kernel_.word, depth.count), left, right, sums);
         }
         packed_column = columns.begin;
     }
@@ -116,21 +125,21 @@ class TiledProduct {
         return {begin, std::min(count, total - begin)};
     }
     [[nodiscard]] std::int64_t left_floats() const {
-        return packed_floats(tiling_.rows, std::min(left_.depth, kDepthPerPass), kernel_.rows);
+        return packed_floats(kernel_.left(), tiling_.rows, std::min(left_.depth, kDepthPerPass));
     }
     [[nodiscard]] std::int64_t right_floats() const {
-        return packed_floats(tiling_.columns, std::min(left_.depth, kDepthPerPass), kernel_.columns);
+        return packed_floats(kernel_.right(), tiling_.columns, std::min(left_.depth, kDepthPerPass));
     }
 
     /// Sums lie register tile by register tile; after the last pass each is finished at once, still in the first-level
     /// cache.
-    void multiply_pass(std::int64_t pass, Range rows, Range columns, std::int64_t depth, const float* left,
+    void multiply_pass(std::int64_t pass, Range rows, Range columns, std::int64_t words, const float* left,
                        const float* right, float* sums) const {
         const Write write = pass == 0 ? Write::kOverwrite : Write::kAccumulate;
         const std::int64_t tile_floats = kernel_.rows * kernel_.columns;
         for (std::int64_t j = 0; j < columns.count; j += kernel_.columns) {
             for (std::int64_t i = 0; i < rows.count; i += kernel_.rows) {
-                kernel_.multiply(depth, left + i * depth, right + j * depth, sums, kernel_.columns, write);
+                kernel_.multiply(words, left + i * words, right + j * words, sums, kernel_.columns, write);
                 if (pass + 1 == passes_) {
                     store_(y_, operation_,
                            {.sums = sums,
@@ -200,9 +209,10 @@ void multiply(Workspace& workspace, const MicroKernel& kernel, const Tensor& y, 
 
 void multiply_panels(const MicroKernel& kernel, std::int64_t a_panels, std::int64_t b_panels, std::int64_t depth,
                      const float* a, const float* b, float* c, std::int64_t stride, Write write) {
+    const std::int64_t words = words_for(kernel.word, depth);
     for (std::int64_t j = 0; j < b_panels; ++j) {
         for (std::int64_t i = 0; i < a_panels; ++i) {
-            kernel.multiply(depth, a + i * kernel.rows * depth, b + j * kernel.columns * depth,
+            kernel.multiply(words, a + i * kernel.rows * words, b + j * kernel.columns * words,
                             c + i * kernel.rows * stride + j * kernel.columns, stride, write);
         }
     }

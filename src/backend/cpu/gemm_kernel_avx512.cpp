@@ -9,6 +9,6 @@ struct Avx512 {
 };
 }  // namespace
 
-const MicroKernel& avx512_kernel() { return RegisterTile<Avx512, 8, 3>::kKernel; }
+const MicroKernel& avx512_kernel() { return RegisterTile<Avx512, 12, 2>::kKernel; }
 
 }  // namespace duologue::cpu

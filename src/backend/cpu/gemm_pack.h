@@ -1,8 +1,9 @@
-// Packing: copies of a matrix in the order in which the register tile reads them, converted to f32.
+// Packing: copies of a matrix in the order in which the register tile reads them, converted to its words.
 #pragma once
 
 #include <cstdint>
 
+#include "backend/cpu/gemm_kernel.h"
 #include "backend/cpu/simd.h"
 
 namespace duologue::cpu {
@@ -22,15 +23,15 @@ struct PackSource {
 };
 
 /// Floats that pack_panels() may write: whole panels, and the overhang of the last vector.
-[[nodiscard]] inline std::int64_t packed_floats(std::int64_t across, std::int64_t depth, std::int64_t width) {
-    return (across + width - 1) / width * width * depth + kLanes;
+[[nodiscard]] inline std::int64_t packed_floats(const PanelShape& shape, std::int64_t across, std::int64_t depth) {
+    return (across + shape.width - 1) / shape.width * shape.width * words_for(shape.word, depth) + kLanes;
 }
 
-/// Panels of `width` (6 or a multiple of 8): out[panel][k][width], zero past `across`.
+/// Panels as `shape` has them: out[panel][word][width], zero past `across`.
 template <class T>
-void pack_panels(float* out, const PackSource<T>& source, std::int64_t width);
+void pack_panels(float* out, const PackSource<T>& source, const PanelShape& shape);
 
-extern template void pack_panels(float*, const PackSource<float>&, std::int64_t);
-extern template void pack_panels(float*, const PackSource<Bfloat16>&, std::int64_t);
+extern template void pack_panels(float*, const PackSource<float>&, const PanelShape&);
+extern template void pack_panels(float*, const PackSource<Bfloat16>&, const PanelShape&);
 
 }  // namespace duologue::cpu

@@ -33,11 +33,6 @@ memory::desc describe(const Tensor& matrix, Transpose transpose) {
     return {{matrix.rows, matrix.columns}, data_type_of(matrix.type), {matrix.row_stride, 1}};
 }
 
-/// What the epilogue is applied to: oneDNN itself adds the bias and accumulates, nothing else.
-bool finished_by_library(const Matmul& operation) {
-    return operation.epilogue == Epilogue::kNone || operation.epilogue == Epilogue::kBias;
-}
-
 using Shape = std::array<std::int64_t, 10>;
 
 Shape shape_of(const Tensor& y, const Matmul& operation) {
@@ -128,11 +123,22 @@ OneDnnMatmul::OneDnnMatmul(int threads) : primitives_(std::make_unique<Primitive
 
 OneDnnMatmul::~OneDnnMatmul() = default;
 
-bool OneDnnMatmul::supports(DataType type) {
-    if (type == DataType::kF32) return true;
+namespace {
+bool has_isa(dnnl::cpu_isa wanted) {
     const auto available = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-    const auto native = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
-    return (available & native) == native;
+    return (available & static_cast<unsigned>(wanted)) == static_cast<unsigned>(wanted);
+}
+}  // namespace
+
+bool OneDnnMatmul::supports(DataType type) {
+    return type == DataType::kF32 || has_isa(dnnl::cpu_isa::avx512_core_bf16);
+}
+
+bool OneDnnMatmul::has_tiles() { return has_isa(dnnl::cpu_isa::avx512_core_amx); }
+
+// It adds the bias and accumulates, nothing else.
+bool OneDnnMatmul::takes_one_pass(const Matmul& operation) {
+    return operation.epilogue == Epilogue::kNone || operation.epilogue == Epilogue::kBias;
 }
 
 std::string OneDnnMatmul::version() {
@@ -142,7 +148,7 @@ std::string OneDnnMatmul::version() {
 
 void OneDnnMatmul::multiply(Workspace& workspace, const Tensor& y, const Matmul& operation) {
     try {
-        if (finished_by_library(operation)) return primitives_->execute(y, operation);
+        if (takes_one_pass(operation)) return primitives_->execute(y, operation);
         // The epilogue reads whole vectors, so the sums have room for one after their end.
         workspace.reserve_shared(Scratch::bytes_for<float>(y.elements() + kScratchAlignment));
         auto* sums = workspace.shared().take<float>(y.elements());

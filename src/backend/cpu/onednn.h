@@ -21,6 +21,10 @@ class OneDnnMatmul {
 
     /// Whether this processor multiplies operands of the type without emulation.
     [[nodiscard]] static bool supports(DataType type);
+    /// Whether this processor has tiles of bf16 (AMX), and oneDNN uses them.
+    [[nodiscard]] static bool has_tiles();
+    /// Whether oneDNN itself does all that the operation asks for.
+    [[nodiscard]] static bool takes_one_pass(const Matmul& operation);
     /// For people: "oneDNN 2.6.0".
     [[nodiscard]] static std::string version();
 
