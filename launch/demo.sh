@@ -42,10 +42,16 @@ if [ ! -f "$output/shards/manifest.json" ]; then
 fi
 
 say "training on the CPU with 2 ranks (an interrupted run goes on from its newest checkpoint)"
-prepare_mpi
+stopped=no
+trap 'stopped=yes' INT # the ranks get it too, save, and end in order
 # The chat is opened below and not by the trainer, because a terminal behind mpirun cannot edit lines.
-mpirun -n 2 --bind-to none "$bin/duologue" train --config configs/demo.json --data.path="$output/shards" \
+launch/ranks.sh -n 2 --bind-to none "$bin/duologue" train --config configs/demo.json --data.path="$output/shards" \
     --output.path="$output/run" --chat.at_end=never "${overrides[@]}"
+trap - INT
+[ "$stopped" = no ] || {
+    say "stopped; the same command goes on from there"
+    exit 0
+}
 
 say "chat"
 if [ -t 0 ] && [ -t 1 ]; then
