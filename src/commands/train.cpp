@@ -80,7 +80,7 @@ void prepare_output(const Config& config, const World& world) {
     std::filesystem::create_directories(config.output.path, problem);
     require(!problem, ErrorCode::kInputOutput, "cannot make the folder '{}': {}", config.output.path,
             problem.message());
-    write_file_durably(in_folder(config.output.path, "config.json"), print_config(config));
+    if (!config.chat.prompts.empty()) (void)read_file(config.chat.prompts);  // missing: told now, not after training
 }
 
 void log_end(const TrainingResult& result, const Log& log) {
@@ -104,6 +104,8 @@ TrainingResult train_and_save(const Config& config, World& world, const StopRequ
                                               .validation = setup.validation,
                                               .vocabulary = setup.vocabulary,
                                               .stop = stop});
+    // Not before: what is refused leaves the configuration of the run that is there.
+    if (world.rank() == 0) write_file_durably(in_folder(config.output.path, "config.json"), print_config(config));
     const TrainingResult result = trainer.run();
     log_end(result, log);
     if (result.reason == EndReason::kFinished && world.rank() == 0) {
@@ -142,10 +144,10 @@ int train(Program& program, const std::string& config_path) {
     const Config config = effective_config(program, config_path);
     require(!config.data.path.empty(), ErrorCode::kConfiguration,
             "data.path is not set: name the folder that duologue-preprocess wrote, as --data.path=DIR");
+    program.stop_on_signals(StopOn::kInterruptAndTerminate);  // a stop during the set-up ends after the first step
     World& world = program.world.emplace(&program.argc, &program.argv);
     world.set_timeout_seconds(config.distributed.timeout_seconds);
     world.set_terminated(program.stop.terminated);
-    program.stop_on_signals(StopOn::kInterruptAndTerminate);
     const Log log(world.rank(), world.size());
     const TrainingResult result = train_and_save(config, world, program.stop, log);
     const bool chats =

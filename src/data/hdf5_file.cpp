@@ -372,7 +372,9 @@ std::string Hdf5File::read_long_text(const std::string& name) const {
 
 void Hdf5File::close() {
     const LibraryCall call;
-    herr_t status = H5Fflush(state_->file.get(), H5F_SCOPE_GLOBAL);
+    // Told here, where the library still knows the system's reason; closing after it would give another.
+    if (H5Fflush(state_->file.get(), H5F_SCOPE_GLOBAL) < 0) state_->write_failed("finish writing it");
+    herr_t status = 0;
     for (auto& [name, dataset] : state_->datasets) status = std::min(status, dataset.reset());
     state_->datasets.clear();
     status = std::min(status, state_->file.reset());
