@@ -115,6 +115,7 @@ int main(int argc, char** argv) {
         handle(SIGUSR1, on_signal);  // mpirun forwards it, and kills where it gets SIGINT or SIGTERM; Slurm sends it
         handle(SIGTERM, stop == duologue::StopOn::kInterruptAndTerminate ? on_signal : SIG_DFL);
     };
+    handle(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error of the write, as a full disk is
     try {
         return run(program, {argv + 1, argv + argc});
     } catch (const Error& error) {
