@@ -21,6 +21,7 @@ packages=(
     zlib1g-dev libzstd-dev                      # compressed input
     libgtest-dev libgmock-dev libbenchmark-dev  # tests, benchmarks
     python3 procps                              # launch/gpu_check.sh, tests of it
+    python3-h5py time                           # tests: a reader of HDF5 that is not ours, peak memory
 )
 tests=(
     iproute2 procps util-linux openssh-server munge slurm-wlm # hosts as namespaces, a Slurm of the test's own

@@ -1,18 +1,13 @@
 // One rank of three fails: the job ends in time with its exit status, says who it was, and leaves no process.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
-#include <chrono>
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
 
 #include "duologue/comm/communicator.h"
+#include "support/job.h"
 
 namespace duologue {
 namespace {
@@ -20,38 +15,9 @@ namespace {
 using testing::ContainsRegex;
 using testing::HasSubstr;
 
-struct Outcome {
-    int status = -1;
-    std::string output;
-    double seconds = 0.0;
-};
-
-// `marker` stands on the command line of every process of the job, so that those left over can be found.
-Outcome run(const std::string& command) {
-    const auto begin = std::chrono::steady_clock::now();
-    Outcome outcome;
-    FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
-    std::array<char, 4096> piece{};
-    while (std::fgets(piece.data(), piece.size(), pipe) != nullptr) outcome.output += piece.data();
-    const int status = ::pclose(pipe);
-    outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    return outcome;
-}
-
 // `marker` stands on the command line of every process of the job, so that those left over can be found.
 Outcome run_job(const std::string& how, const std::string& marker) {
     return run(std::string(MPIRUN) + " -n 3 " + FAILING_PROGRAM + " " + how + " " + marker);
-}
-
-int processes_with(const std::string& marker) {
-    int found = 0;
-    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-        std::ifstream file(entry.path() / "cmdline");
-        const std::string words{std::istreambuf_iterator<char>(file), {}};
-        if (words.find(marker) != std::string::npos) ++found;
-    }
-    return found;
 }
 
 class FailingRank : public testing::Test {

@@ -23,7 +23,8 @@ endfunction()
 duologue_mpi_test(comm_mpi_test SOURCES comm_mpi_test.cpp LIBRARIES duologue_comm)
 add_executable(comm_failing_program comm_failing_program.cpp)
 target_link_libraries(comm_failing_program PRIVATE duologue_options duologue_comm)
-duologue_test(comm_failure_test LABEL mpi SOURCES comm_failure_test.cpp LIBRARIES duologue_comm)
+duologue_test(comm_failure_test LABEL mpi SOURCES comm_failure_test.cpp LIBRARIES duologue_comm
+              duologue_test_jobs)
 list(JOIN DUOLOGUE_MPI_ENVIRONMENT " " mpi_environment)
 target_compile_definitions(comm_failure_test PRIVATE MPIRUN="env ${mpi_environment} ${MPIEXEC_EXECUTABLE}"
                            FAILING_PROGRAM="$<TARGET_FILE:comm_failing_program>")
@@ -31,10 +32,3 @@ add_dependencies(comm_failure_test comm_failing_program)
 
 duologue_mpi_test(train_mpi_test SOURCES train_mpi_test.cpp
                   LIBRARIES duologue_train duologue_test_support nlohmann_json::nlohmann_json)
-
-# The program itself, killed twenty times.
-if(TARGET duologue)
-  add_test(NAME kill_loop COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/end_to_end/kill_loop.sh $<TARGET_FILE:duologue>
-                                  $<TARGET_FILE:duologue-preprocess>)
-  set_tests_properties(kill_loop PROPERTIES LABELS end_to_end TIMEOUT 600 PROCESSORS 2)
-endif()

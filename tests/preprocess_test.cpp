@@ -3,8 +3,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <zlib.h>
-#include <zstd.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -14,6 +12,7 @@
 #include "duologue/data/tokenizer.h"
 #include "readers/json_cursor.h"
 #include "readers/record_parser.h"
+#include "support/compress.h"
 #include "support/file_size_limit.h"
 #include "support/sample_data.h"
 #include "support/temporary_folder.h"
@@ -34,20 +33,6 @@ PreprocessOptions options_for(std::string input, std::string output) {
     options.output = std::move(output);
     options.validation_percent = 0;
     return options;
-}
-
-std::string gzip(const std::string& text) {
-    const TemporaryFolder folder;
-    gzFile file = gzopen((folder / "x.gz").c_str(), "wb");
-    gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
-    gzclose(file);
-    return read_file(folder / "x.gz");
-}
-
-std::string zstd(const std::string& text) {
-    std::string out(ZSTD_compressBound(text.size()), '\0');
-    out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
-    return out;
 }
 
 /// All turns of the training shards as text, conversations ended by "|".

@@ -12,46 +12,67 @@ export OMPI_MCA_btl_vader_single_copy_mechanism=none
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
+log=$folder/broken.log
+
+fail() {
+    printf 'kill_loop.sh: %s\n' "$*" >&2
+    tail -n 20 "$folder"/*.log >&2
+    exit 1
+}
+
 "$preprocess" demo --output "$folder/demo.jsonl" --conversations 300 --seed 1 >/dev/null 2>&1
 "$preprocess" "$folder/demo.jsonl" --output "$folder/data" >/dev/null 2>&1
 
+# Kills are counted in steps, not in seconds: however busy the machine, some 20 steps pass between two, and all kills come
+# before the end.
 options=(--data.path="$folder/data" --data.micro_batch_tokens=512 --model.width=32 --model.heads=2 --model.hidden=64
-    --model.encoder_layers=1 --model.decoder_layers=1 --train.steps=500 --train.warmup_steps=50
+    --model.encoder_layers=1 --model.decoder_layers=1 --train.steps="$((31 * (kills + 1)))" --train.warmup_steps=50
     --train.learning_rate=0.003 --train.micro_batches_per_step="$((2 * ranks))" --train.validation_interval_steps=40
-    --checkpoint.interval_steps=10 --checkpoint.keep_last=2 --device.threads=1 --chat.at_end=never)
+    --train.log_interval_steps=1 --checkpoint.interval_steps=10 --checkpoint.keep_last=2 --device.threads=1
+    --chat.at_end=never)
 train() { exec mpirun -n "$ranks" --bind-to none "$duologue" train "${options[@]}" --output.path="$folder/$1"; }
+
+# within SECONDS COMMAND...: whether the command has succeeded by then.
+within() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ "$SECONDS" -lt "$end" ] || return 1
+        sleep 0.02
+    done
+}
+ended() { ! kill -0 "$job" 2>/dev/null; }
+has_trained() { ended || [ "$(grep -c ' step=.* train_loss=' "$log")" -ge "$1" ]; }
+nobody_left() { ! pgrep -f "output.path=$folder/broken" >/dev/null; }
 
 # One of the ranks or mpirun itself, by lot.
 kill_one() {
     local victims
-    mapfile -t victims < <(pgrep -P "$1" || true)
-    victims+=("$1")
+    mapfile -t victims < <(pgrep -P "$job" || true)
+    victims+=("$job")
     kill -KILL "${victims[RANDOM % ${#victims[@]}]}" 2>/dev/null || true
 }
 
-begin=$(date +%s%N)
-(train unbroken) >"$folder/unbroken.log" 2>&1 || { cat "$folder/unbroken.log" >&2; exit 1; }
-milliseconds=$((($(date +%s%N) - begin) / 1000000))
-echo "the unbroken run took $milliseconds ms"
+(train unbroken) >"$folder/unbroken.log" 2>&1 || fail "the unbroken run failed"
+echo "the unbroken run took $SECONDS s"
 
-killed=0
 RANDOM=1
-while [ "$killed" -lt "$kills" ]; do
-    (train broken) >>"$folder/broken.log" 2>&1 &
+for ((killed = 0; killed < kills; ++killed)); do
+    : >"$log"
+    (train broken) >>"$log" 2>&1 &
     job=$!
-    wait_for=$((300 + RANDOM % (milliseconds / 6 + 1)))
-    sleep "$(printf '%d.%03d' $((wait_for / 1000)) $((wait_for % 1000)))"
-    if kill -0 "$job" 2>/dev/null; then
-        kill_one "$job"
-        killed=$((killed + 1))
-    fi
-    wait "$job" 2>/dev/null && break # it came to its end between two kills
-    while pgrep -f "output.path=$folder/broken" >/dev/null; do sleep 0.1; done
+    # Some are killed while they begin, most between two steps, in one, or in saving one.
+    within 120 has_trained $((RANDOM % 30)) || fail "no training in 120 s"
+    sleep "0.0$((RANDOM % 10))"
+    ended && fail "the run ended before kill $((killed + 1)) of $kills"
+    kill_one
+    wait "$job" 2>/dev/null && fail "a killed run ended with 0"
+    within 60 nobody_left || fail "a rank has outlived its job by 60 s"
 done
-echo "killed $killed times"
-[ "$killed" -eq "$kills" ] || { echo "the run ended before $kills kills; give it more steps" >&2; exit 1; }
-(train broken) >>"$folder/broken.log" 2>&1 || { tail -n 20 "$folder/broken.log" >&2; exit 1; }
+echo "killed $killed times in $SECONDS s"
+(train broken) >"$log" 2>&1 || fail "the last part failed"
+grep -q 'going on from' "$log" || fail "the last part did not go on from a checkpoint"
 
-[ -z "$(find "$folder/broken/checkpoints" -name '*.part')" ] || { echo "a temporary file is left" >&2; exit 1; }
+[ -z "$(find "$folder/broken/checkpoints" -name '*.part')" ] || fail "a temporary file is left"
 cmp "$folder/unbroken/model/model.safetensors" "$folder/broken/model/model.safetensors"
 echo "the parameters are equal, bit for bit"
