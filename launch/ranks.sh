@@ -7,10 +7,10 @@ here=$PWD
 cd "$here"
 prepare_mpi
 
-# A rank, and not the ssh by which another host is reached.
-has_ranks() { ps --ppid "$job" -o comm= | grep -qvxE 'ssh|bash|ssh_host.sh'; }
+# A rank, and not the ssh by which another host is reached, nor what mpirun has just forked.
+has_ranks() { ps --ppid "$job" -o comm= | grep -qvxE 'ssh|bash|ssh_host.sh|mpirun'; }
 
-# Where another host has lost its network, mpirun waits for its daemon there for a quarter of an hour. Rank 0 is the last
+# Where another host has lost its network, mpirun waits for its daemon there as long as TCP repeats. Rank 0 is the last
 # to end and is on this machine: when no rank is left here, mpirun has five seconds.
 end_with_ranks() {
     local seen=no since=$SECONDS

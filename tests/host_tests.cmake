@@ -37,5 +37,7 @@ endforeach()
 duologue_launch_test(hosts.mpiruns_host_without_network_ends_the_job netns hosts_test.sh LONG
                      ends_when_a_host_is_cut_off first)
 duologue_launch_test(slurm.a_rank_that_fails_ends_the_job slurm slurm_test.sh LONG ends_when_a_rank_fails)
+duologue_launch_test(slurm.a_job_preempted_without_grace_saves_and_resumes slurm slurm_test.sh LONG
+                     saves_and_resumes_when_preempted_without_grace)
 duologue_launch_test(slurm.a_job_at_its_time_limit_saves_and_resumes slurm slurm_test.sh LONG
                      saves_and_resumes_at_the_time_limit)

@@ -42,3 +42,13 @@ grep -qx "program train --config a file --train.steps=1" <<<"$output" || fail "l
 output=$("$cluster" --hosts hosts --program program --config x 2>&1)
 grep -q "1 ranks on 1 hosts (localhost:1)" <<<"$output" || fail "cluster.sh does not say what it starts: $output"
 grep -qx "program train --config x" <<<"$output" || fail "cluster.sh did not start the program: $output"
+
+# An srun that starts nothing and ends with 0, as Slurm's does when a launch fails, is no success.
+mkdir fake
+printf '#!/bin/sh\nexit 0\n' >fake/srun
+chmod +x fake/srun
+status=0
+output=$(env PATH="$folder/fake:$PATH" SLURM_JOB_ID=1 SLURM_JOB_NODELIST=here SLURM_NTASKS=1 \
+    bash "$repository/launch/slurm.sbatch" --program program --config x 2>&1) || status=$?
+[ "$status" -eq 6 ] || fail "slurm.sbatch ended with $status where srun had started nothing: $output"
+grep -q "srun could not start the ranks" <<<"$output" || fail "slurm.sbatch does not say that nothing started: $output"

@@ -18,7 +18,7 @@ hosts_up() {
     hosts_need
     local i
     host_names=()
-    mkdir -p "$folder/local" "$folder/ssh"
+    mkdir -p "$folder/local" "$folder/ssh" "$folder/tmp"
     ssh-keygen -q -t ed25519 -N '' -f "$folder/ssh/key"
     for ((i = 1; i <= $1; ++i)); do host_names+=("host$i-$$"); done
     write_host_files
@@ -71,18 +71,23 @@ host_up() {
     mkdir -p "$folder/local-$i"
     begin_namespace pid unshare --net --mount --uts --ipc --pid --mount-proc --fork --kill-child bash -c '
         set -e
-        folder=$1 name=$2 number=$3
+        folder=$1 name=$2 number=$3 repository=$4
         hostname "$name"
         mount --bind "$folder/ssh/hosts" /etc/hosts
         mount --bind "$folder/local-$number" "$folder/local"
         mount -t tmpfs none /dev/shm
+        mount --bind /tmp "$folder/tmp" # where the sources are in /tmp, they must stay
         mount -t tmpfs none /tmp
+        if [[ $repository == /tmp/* ]]; then
+            mkdir -p "$repository"
+            mount --bind "$folder/tmp/${repository#/tmp/}" "$repository"
+        fi
         mount -t tmpfs none /run
         mkdir /run/sshd
         ip link set lo up
         /usr/sbin/sshd -D -f "$folder/ssh/sshd_config" -E "$folder/ssh/sshd-$number.log" &
         sleep infinity &
-        wait' "host$i" "$folder" "${host_names[i - 1]}" "$i"
+        wait' "host$i" "$folder" "${host_names[i - 1]}" "$i" "$repository"
     host_pids+=("$pid")
     inside "$host_switch_pid" ip link add "port$i" type veth peer name eth0 netns "$pid"
     inside "$host_switch_pid" ip link set "port$i" master switch up

@@ -77,7 +77,7 @@ TEXT
         echo "NodeName=${host_names[i]} NodeAddr=10.77.0.$((i + 1)) CPUs=2 State=UNKNOWN" >>"$SLURM_CONF"
     done
     cat >>"$SLURM_CONF" <<TEXT
-PartitionName=low Nodes=$nodes Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=60
+PartitionName=low Nodes=$nodes Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=${grace_seconds:-60}
 PartitionName=urgent Nodes=$nodes MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 TEXT
 }

@@ -94,6 +94,9 @@ saves_and_resumes_when_preempted() {
     expect "losses and parameters are those of the undisturbed job" same_training undisturbed preempted
 }
 
+# Without a time of grace Slurm ends the ranks with SIGTERM, leaves them KillWait, and puts the job back by itself.
+saves_and_resumes_when_preempted_without_grace() { grace_seconds=0 && saves_and_resumes_when_preempted; }
+
 # The same at the limit of time, a minute being the shortest that Slurm knows.
 saves_and_resumes_at_the_time_limit() {
     make_cluster
