@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-# Trains with the trainer and with its PyTorch peer in turn, on one machine in one run, and prints rates and ratios.
+# Trains with the trainer and with its PyTorch peer in turn, round after round, on one machine, and prints rates and ratios.
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from provenance import provenance
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -47,12 +50,52 @@ def train(arguments, ranks, threads):
 
 
 def peer(arguments):
-    """All measurements of the peer; the last holds the best."""
+    """All measurements of the peer, and which PyTorch it was."""
     command = [sys.executable, str(HERE / "torch_peer" / "train.py"), "speed", "--config", str(arguments.config)]
     command += ["--data", str(arguments.data), "--threads", str(arguments.cores), *arguments.overrides]
-    command += ["--steps", str(arguments.steps), "--modes", *arguments.modes]
+    command += ["--steps", str(arguments.steps), "--warmup", str(arguments.warmup), "--modes", *arguments.modes]
+    command += ["--precisions", *arguments.precisions, "--max-seconds", str(arguments.peer_seconds)]
+    command += ["--budgets", *map(str, arguments.budgets)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return lines[:-1], lines[-1]["torch"]
+
+
+def spread(values):
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
+
+
+def measure(arguments):
+    """One record: what each runner reached in every round, and the ratios of the medians."""
+    cores = arguments.cores
+    rates = {}
+    shares = []
+
+    def note(name, rate):
+        rates.setdefault(name, []).append(rate)
+        print(f"{name}: {rate:.0f} tokens/s", flush=True)
+
+    one_rank, ranks_name = f"duologue, 1 rank x {cores} threads", f"duologue, {cores} ranks x 1 thread"
+    for _ in range(arguments.rounds):
+        run = train(arguments, 1, cores)
+        shares.append(run["matmul_share"])
+        note(one_rank, run["tokens_per_second"])
+        measurements, torch = peer(arguments)
+        for run in measurements:
+            note(f"PyTorch {run['precision']} {run['mode']}, batches of {run['batch_tokens']}", run["tokens_per_second"])
+        note(ranks_name, train(arguments, cores, 1)["tokens_per_second"])
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    best = max((name for name in medians if name.startswith("PyTorch")), key=medians.get)
+    return {
+        **provenance(),
+        "torch": torch,
+        "rounds": arguments.rounds,
+        "tokens_per_second": {name: spread(values) for name, values in rates.items()},
+        "matmul_share": spread(shares),
+        "best_pytorch": best,
+        "ratio_to_best_pytorch": medians[one_rank] / medians[best],
+        "ranks_to_threads": medians[ranks_name] / medians[one_rank],
+    }
 
 
 def main():
@@ -63,32 +106,20 @@ def main():
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "small_cpu.json")
     parser.add_argument("--trainer", type=Path, default=ROOT / "build" / "bin" / "duologue")
     parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10, help="timed steps of each run")
     parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--peer-seconds", type=float, default=60.0, help="per measurement of the peer, and its warm-up")
     parser.add_argument("--modes", nargs="+", default=["eager", "compiled"])
+    parser.add_argument("--precisions", nargs="+", default=["f32", "bf16", "bf16_weights"])
+    parser.add_argument("--budgets", nargs="+", type=int, default=[4096, 16384], help="padded tokens of the peer's batches")
+    parser.add_argument("--output", type=Path, help="file for the record (JSON)")
     arguments, arguments.overrides = parser.parse_known_args()
-    cores = arguments.cores
-
-    # The trainer runs before and after the peer, so that a machine that slows down meanwhile shows.
-    threads = [train(arguments, 1, cores)]
-    measurements = peer(arguments)
-    threads.append(train(arguments, 1, cores))
-    ranks = train(arguments, cores, 1)
-
-    for run in threads:
-        print(f"duologue, 1 rank x {cores} threads: {run['tokens_per_second']:9.0f} tokens/s, "
-              f"{100 * run['matmul_share']:.1f} % of the matmul peak")
-    print(f"duologue, {cores} ranks x 1 thread: {ranks['tokens_per_second']:9.0f} tokens/s")
-    for run in measurements[:-1]:
-        print(f"PyTorch {run['precision']} {run['mode']}, batches of {run['batch_tokens']}: "
-              f"{run['tokens_per_second']:9.0f} tokens/s")
-    ours = sum(run["tokens_per_second"] for run in threads) / len(threads)
-    best = measurements[-1]["best"]
-    bf16 = max((run["tokens_per_second"] for run in measurements[:-1] if run["precision"] == "bf16"), default=None)
-    print(f"duologue / best PyTorch ({best['precision']} {best['mode']}): {ours / best['tokens_per_second']:.2f}")
-    if bf16:
-        print(f"duologue / best PyTorch bf16: {ours / bf16:.2f}")
-    print(f"{cores} ranks x 1 thread / 1 rank x {cores} threads: {ranks['tokens_per_second'] / ours:.2f}")
+    record = measure(arguments)
+    text = json.dumps(record, indent=2) + "\n"
+    if arguments.output:
+        arguments.output.write_text(text)
+    print(text, end="")
 
 
 if __name__ == "__main__":

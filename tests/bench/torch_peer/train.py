@@ -19,6 +19,8 @@ class Trainer:
         self.settings, self.precision, self.device, self.step = settings, precision, device, 0
         longest = max(settings.data.max_context_tokens, settings.data.max_reply_tokens)
         self.model = Seq2Seq(settings.model, vocabulary, longest).to(device)
+        if precision == "bf16_weights":  # values, gradients and moments too: the fastest, not what one would train with
+            self.model.to(torch.bfloat16)
         self.forward = torch.compile(self.model, dynamic=True) if compiled else self.model
         train = settings.train
         self.optimizer = torch.optim.AdamW(
@@ -138,7 +140,7 @@ def main():
     parser.add_argument("--config", required=True, type=Path, help="the trainer's configuration")
     parser.add_argument("--data", required=True, type=Path, help="folder of shards")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precisions", nargs="+", default=["f32", "bf16"], choices=["f32", "bf16"])
+    parser.add_argument("--precisions", nargs="+", default=["f32", "bf16", "bf16_weights"], choices=["f32", "bf16", "bf16_weights"])
     parser.add_argument("--modes", nargs="+", default=["eager", "compiled"], choices=["eager", "compiled"])
     parser.add_argument("--budgets", nargs="+", type=int, default=[4096, 16384], help="speed: padded tokens per batch")
     parser.add_argument("--examples", type=int, default=20000, help="speed: the pool that is sorted by length")
