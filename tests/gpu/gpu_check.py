@@ -1,6 +1,7 @@
 # The command behind launch/gpu_check.sh: which checks there are, which are asked for, where their results go.
 import argparse
 import datetime
+import signal
 import subprocess
 import sys
 import time
@@ -86,6 +87,8 @@ def main(arguments=None, existing=None, root=ROOT):
     programs = options.programs or (root / "bin" if (root / "run").exists() else root / "build-cuda" / "bin")
     options.output.mkdir(parents=True, exist_ok=True)
     session = Session(root, programs.absolute(), options.output.absolute(), options)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, session.end)
     header = facts(root, options)
 
     def show(results):

@@ -97,13 +97,22 @@ class Checks(unittest.TestCase):
         for word in words:
             self.assertIn(word, results[name]["figure"])
 
+    def is_gone(self, process):
+        """A process that was told to end, which a busy machine may take a moment for."""
+        for _ in range(100):
+            state = subprocess.run(["ps", "-o", "stat=", "-p", process], capture_output=True, text=True).stdout.strip()
+            if state == "" or state.startswith("Z"):
+                return True
+            time.sleep(0.1)
+        return False
+
     def test_without_a_gpu_everything_fails_at_once_and_nothing_is_started(self):
         for name in ("duologue", "cuda_contract_test"):
             self.write(f"build-cuda/bin/{name}", f"#!/bin/sh\ntouch {self.root}/started\n")
         begin = time.monotonic()
         with mock.patch.object(gpu_probe, "gpus", side_effect=CheckFailed("no GPU: the driver lists none")):
             results, status, printed = self.check()
-        self.assertLess(time.monotonic() - begin, 5)
+        self.assertLess(time.monotonic() - begin, 30)  # also where many others run
         self.assertEqual(status, 1)
         self.assertEqual(len(results), len(gpu_check.ALL_CHECKS))
         self.assertEqual({found["result"] for found in results.values()}, {"FAILED", "NOT RUN"})
@@ -151,9 +160,22 @@ class Checks(unittest.TestCase):
                  for c in gpu_check.ALL_CHECKS]  # fmt: skip
         with mock.patch.object(gpu_check, "ALL_CHECKS", short):
             self.fails("nccl_1", "out of time after 2 s")
-        child = (self.root / "child").read_text().strip()
-        state = subprocess.run(["ps", "-o", "stat=", "-p", child], capture_output=True, text=True).stdout.strip()
-        self.assertTrue(state in ("", "Z"), f"the child is in state {state}")
+        self.assertTrue(self.is_gone((self.root / "child").read_text().strip()))
+
+    def test_a_run_that_is_told_to_end_takes_its_programs_along(self):
+        self.write("build-cuda/bin/nccl_test", f"#!/bin/sh\necho $$ >{self.root}/child\nexec sleep 300\n")
+        program = (
+            "import gpu_check, gpu_probe, pathlib\n"
+            f"gpu_probe.gpus = lambda: [{GPU!r}]\n"
+            f"gpu_check.main(['nccl_1', '--output', '{self.root}/output'], root=pathlib.Path('{self.root}'))\n"
+        )
+        running = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL)
+        while not (self.root / "child").exists() or not (self.root / "child").read_text().endswith("\n"):
+            self.assertIsNone(running.poll())
+            time.sleep(0.05)
+        running.terminate()
+        self.assertEqual(running.wait(30), 143)
+        self.assertTrue(self.is_gone((self.root / "child").read_text().strip()))
 
     def test_when_no_time_is_left_the_rest_is_not_run(self):
         results, status, _ = self.check("golden", "--limit", "0")

@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,7 @@ class Session:
     def __init__(self, root, programs, output, options):
         self.root, self.programs, self.output, self.options = Path(root), Path(programs), Path(output), options
         self.deadline = time.monotonic() + 3600.0
+        self.starting, self.end_status = False, 0  # for end()
         self.made = {}  # what several checks use and the first of them makes
         run = self.root / "run"
         self.in_bundle = run.exists()
@@ -73,6 +75,24 @@ class Session:
         environment.update(extra or {})
         return environment
 
+    def end(self, signal_number, _frame=None):
+        """Handles a signal: ends this program as an exception does, so that what runs is ended too. A program that is
+        just being started is waited for, because nobody could end it yet."""
+        self.end_status = 128 + signal_number
+        if not self.starting:
+            sys.exit(self.end_status)
+
+    def start(self, command, file, environment):
+        self.starting = True
+        try:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=self.root,
+                env=self.environment(environment), start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            self.starting = False
+            raise CheckFailed(f"cannot start {command[0]}: {error.strerror}") from error
+
     def run(self, name, command, environment=None, expect=(0,)):
         """Runs a command, both its outputs into the file NAME.log; returns that text. CheckFailed unless its exit
         status is one of `expect`, OutOfTime when the current check's time is over."""
@@ -84,14 +104,11 @@ class Session:
         with open(log, "wb") as file:
             file.write(f"$ {' '.join(command)}\n".encode())
             file.flush()
+            process = self.start(command, file, environment)
             try:
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=self.root,
-                    env=self.environment(environment), start_new_session=True,
-                )
-            except OSError as error:
-                raise CheckFailed(f"cannot start {command[0]}: {error.strerror}") from error
-            try:
+                self.starting = False  # from here on whatever happens ends it
+                if self.end_status:
+                    sys.exit(self.end_status)
                 status = process.wait(remaining)
             except subprocess.TimeoutExpired:
                 raise OutOfTime(f"still running after its time; its output is in {log}") from None
