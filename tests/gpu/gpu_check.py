@@ -45,7 +45,7 @@ def parse(arguments):
     parser = argparse.ArgumentParser(
         prog="launch/gpu_check.sh", description="Checks the GPU side of duologue on this machine, and measures it."
     )
-    parser.add_argument("checks", nargs="*", metavar="CHECK", help="only these (default: all); machine always runs first")
+    parser.add_argument("checks", nargs="*", metavar="CHECK", help="only these, or all of a kind: bench, nccl, ... (default: all); machine runs first")
     parser.add_argument("--list", action="store_true", help="list the checks and end")
     parser.add_argument("--output", type=Path, default=Path("output/gpu_check"), help="folder for logs and summary.json")
     parser.add_argument("--programs", type=Path, help="folder of the programs (default: the bundle's, or build-cuda/bin)")
@@ -53,17 +53,21 @@ def parse(arguments):
     parser.add_argument("--without-sanitizer", action="store_true", help="leave out memcheck and racecheck")
     parser.add_argument("--limit", type=float, default=585.0, metavar="SECONDS", help="for all checks together")
     options = parser.parse_args(arguments)
-    names = [check.name for check in ALL_CHECKS]
     for name in options.checks:
-        if name not in names:
-            parser.error(f"there is no check '{name}'; there are {', '.join(names)}")
+        if not any(is_named(check, name) for check in ALL_CHECKS):
+            parser.error(f"there is no check '{name}'; there are {', '.join(check.name for check in ALL_CHECKS)}")
     return options
+
+
+def is_named(check, name):
+    """`bench` names bench_base and bench_big."""
+    return check.name == name or check.name.startswith(f"{name}_")
 
 
 def chosen(options, existing):
     left_out = {"memcheck", "racecheck"} if options.without_sanitizer else set()
-    asked = set(options.checks) or {check.name for check in existing}
-    return [check for check in existing if check.name == "machine" or check.name in asked - left_out]
+    asked = [check for check in existing if not options.checks or any(is_named(check, name) for name in options.checks)]
+    return [check for check in existing if check.name == "machine" or (check in asked and check.name not in left_out)]
 
 
 def facts(root, options):

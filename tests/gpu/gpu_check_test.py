@@ -238,6 +238,11 @@ class Checks(unittest.TestCase):
             results, status, _ = self.check("golden", "resume")
         self.assertEqual((results["golden"]["result"], results["resume"]["result"], status), ("FAILED", "passed", 1))
 
+    def test_a_kind_of_check_names_all_of_that_kind(self):
+        results, status, printed = self.check("contract", "nccl")
+        self.assertEqual(status, 0, printed)
+        self.assertEqual(list(results), ["machine", "contract_f32", "contract_bf16", "nccl_1", "nccl_2", "nccl_4"])
+
     def test_an_unknown_check_is_refused(self):
         _, status, printed = self.check("golden_values")
         self.assertEqual(status, 2)
