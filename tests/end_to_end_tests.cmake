@@ -25,7 +25,7 @@ duologue_end_to_end_test(bad_input_test 1 duologue_data)
 
 add_test(NAME kill_loop COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/end_to_end/kill_loop.sh $<TARGET_FILE:duologue>
                                 $<TARGET_FILE:duologue-preprocess>)
-set_tests_properties(kill_loop PROPERTIES LABELS end_to_end TIMEOUT 600 PROCESSORS 2)
+set_tests_properties(kill_loop PROPERTIES LABELS end_to_end TIMEOUT 900 PROCESSORS 2)
 
 # Sizes that CI can afford; the scripts say how they are run on more.
 add_test(NAME preprocess_memory COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/bench/preprocess_memory.sh
