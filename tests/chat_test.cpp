@@ -189,6 +189,15 @@ TEST_F(Chat, UnknownWordsAreNamedAndEmptyLinesSayNothing) {
     EXPECT_EQ(replies_, 1);
 }
 
+TEST_F(Chat, UnknownWordsAreNamedOnceAndInBounds) {
+    std::string line = "aha aha " + std::string(100, 'z');
+    for (int i = 0; i < 20; ++i) line += fmt::format(" word{}", i);
+    (void)say(line);
+    ASSERT_EQ(notices_.size(), 1U);
+    EXPECT_THAT(notices_[0], HasSubstr("Not in the vocabulary: aha, " + std::string(40, 'z') + "..., word0, "));
+    EXPECT_THAT(notices_[0], HasSubstr("word7 and 12 more."));
+}
+
 TEST_F(Chat, ProbabilitiesOfTheLatestReplyAreShownAndItsBeginningCanBeGiven) {
     (void)say("/probabilities");
     EXPECT_THAT(notices_, ElementsAre("Say something first."));
@@ -206,6 +215,8 @@ TEST_F(Chat, SettingsAreCheckedAndUsed) {
     EXPECT_THAT(notices_, ElementsAre("chat.temperature = 0.7"));
     (void)say("/temperature hot");
     EXPECT_THAT(notices_, ElementsAre("chat.temperature = \"hot\" is not a number from 0 to 100."));
+    (void)say("/temperature");
+    EXPECT_THAT(notices_, ElementsAre("chat.temperature = 0.7"));
     (void)say("/top_p 2");
     EXPECT_THAT(notices_, ElementsAre(HasSubstr("is not a number from")));
 }

@@ -41,6 +41,7 @@ class EditingReader final : public LineReader {
 
     std::optional<std::string> next() override {
         int length = 0;
+        el_resize(editor_.get());  // the window may have another size than at the last prompt
         const char* text = el_gets(editor_.get(), &length);
         if (text == nullptr || length <= 0) {
             std::cout << '\n' << std::flush;

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "duologue/config/nearest.h"
 #include "duologue/core/error.h"
@@ -27,18 +29,37 @@ std::string_view trimmed(std::string_view text) {
 /// The words of a line, and those that the model does not know; nothing where it is not valid UTF-8.
 struct Understood {
     std::vector<std::int32_t> words;
-    std::string unknown;
+    std::vector<std::string> unknown;  // each once
 };
 
 std::optional<Understood> understand(const Vocabulary& vocabulary, std::string_view line) {
     Understood result;
+    std::set<std::string> seen;
     const std::int64_t invalid = for_each_word(line, vocabulary.rules(), [&](std::string_view word) {
         result.words.push_back(vocabulary.id(word));
         if (result.words.back() != Vocabulary::kUnknown) return;
-        result.unknown += result.unknown.empty() ? "" : ", ";
-        result.unknown += word;
+        if (seen.emplace(word).second) result.unknown.emplace_back(word);
     });
     return invalid < 0 ? std::optional(result) : std::nullopt;
+}
+
+/// The first bytes of a word, whole code points, where it is long.
+std::string shortened(const std::string& word) {
+    constexpr std::size_t kMostBytes = 40;
+    if (word.size() <= kMostBytes) return word;
+    std::size_t end = kMostBytes;
+    while ((static_cast<unsigned char>(word[end]) & 0xc0) == 0x80) --end;
+    return word.substr(0, end) + "...";
+}
+
+std::string unknown_text(const std::vector<std::string>& words) {
+    constexpr std::size_t kMostWords = 10;
+    std::string text;
+    for (std::size_t i = 0; i < std::min(words.size(), kMostWords); ++i) {
+        text += (i == 0 ? "" : ", ") + shortened(words[i]);
+    }
+    if (words.size() > kMostWords) text += fmt::format(" and {} more", words.size() - kMostWords);
+    return text;
 }
 
 }  // namespace
@@ -61,7 +82,7 @@ void Session::answer(std::string_view line, const SessionOutput& output, const s
     if (!understood) return output.notice("This line is not valid UTF-8 text; nothing was said.");
     if (understood->words.empty()) return output.notice("There is no word in this line; nothing was said.");
     if (!understood->unknown.empty()) {
-        output.notice(fmt::format("Not in the vocabulary: {}.", understood->unknown));
+        output.notice(fmt::format("Not in the vocabulary: {}.", unknown_text(understood->unknown)));
     }
     turns_.push_back({.side = Side::kPerson, .words = understood->words, .text = std::string(line)});
     Turn turn{.side = Side::kModel, .words = {}, .text = {}};
@@ -90,15 +111,20 @@ std::vector<std::int32_t> Session::source_of(const std::vector<TurnTokens>& turn
 
 Session::Command Session::setting(const std::string& name, const std::string& help, const SessionOutput& output) {
     const std::string key = "chat." + name;
-    const auto run = [this, key, &output](std::string_view value) {
+    const auto run = [this, name, key, &output](std::string_view value) {
         Config config;
         config.chat = config_;
+        if (value.empty()) {
+            const auto options = nlohmann::json::parse(print_config(config));
+            output.notice(fmt::format("{} = {}", key, options["chat"][name].dump()));
+            return AfterLine::kGoOn;
+        }
         const std::string problem = try_option(config, key, value);
         config_ = config.chat;
         output.notice(problem.empty() ? fmt::format("{} = {}", key, value) : problem + ".");
         return AfterLine::kGoOn;
     };
-    return {"/" + name, "X", help, run};
+    return {"/" + name, "[X]", help, run};
 }
 
 std::vector<Session::Command> Session::commands(const SessionOutput& output) {
@@ -110,7 +136,7 @@ std::vector<Session::Command> Session::commands(const SessionOutput& output) {
     };
     const auto help = [this, &output](std::string_view) {
         for (const Command& command : commands(output)) {
-            output.notice(fmt::format("{:<28} {}", command.name + " " + command.argument, command.help));
+            output.notice(fmt::format("{:<24} {}", command.name + " " + command.argument, command.help));
         }
     };
     const auto reset = [this, &output](std::string_view) {
@@ -123,11 +149,11 @@ std::vector<Session::Command> Session::commands(const SessionOutput& output) {
         {"/reset", "", "forget the conversation", then_go_on(reset)},
         {"/context", "", "what the next reply is given of the conversation",
          then_go_on([this, &output](std::string_view) { show_context(output); })},
-        {"/probabilities", "[WORDS]", "likeliest next words of the latest reply, had it begun with WORDS",
+        {"/probabilities", "[WORDS]", "likeliest next words of a reply that begins with WORDS",
          then_go_on([this, &output](std::string_view words) { show_probabilities(words, output); })},
         setting("temperature", "0: always the likeliest word; higher: more variety", output),
         setting("top_k", "choose among the X likeliest words; 0: all", output),
-        setting("top_p", "choose among the fewest words that have probability X together", output),
+        setting("top_p", "choose among the fewest words of probability X", output),
         setting("repetition_penalty", "above 1: repeat fewer words", output),
         setting("seed", "of the choice of words", output),
         {"/save", "FILE", "write the conversation to FILE",
