@@ -1,6 +1,7 @@
 // One checkpoint as HDF5: attributes for the summary, checksummed datasets for the rest.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -17,6 +18,9 @@ namespace duologue {
 namespace {
 
 constexpr std::string_view kFormat = "duologue checkpoint";
+constexpr const char* kValues = "values";
+constexpr const char* kFirstMoment = "first_moment";
+constexpr const char* kSecondMoment = "second_moment";
 
 std::string shapes_to_json(const std::vector<ParameterShape>& shapes) {
     nlohmann::json list = nlohmann::json::array();
@@ -52,12 +56,15 @@ std::uint64_t continued_hash(std::span<const float> values, std::uint64_t state)
     return fnv1a({reinterpret_cast<const char*>(values.data()), values.size_bytes()}, state);
 }
 
-// Over everything that training goes on from, so that two files with the same hash continue in the same way.
-std::string content_hash(const Checkpoint& checkpoint) {
-    const CheckpointSummary& summary = checkpoint.summary;
+std::uint64_t hash_of_head(const CheckpointSummary& summary, const std::string& vocabulary) {
     const std::string head = fmt::format("{} {} {} {} {}", summary.step, summary.skipped_steps, summary.position.epoch,
                                          summary.position.examples, shapes_to_json(summary.shapes));
-    std::uint64_t hash = fnv1a(checkpoint.vocabulary, fnv1a(summary.config, fnv1a(head)));
+    return fnv1a(vocabulary, fnv1a(summary.config, fnv1a(head)));
+}
+
+// Over everything that training goes on from, so that two files with the same hash continue in the same way.
+std::string content_hash(const Checkpoint& checkpoint) {
+    std::uint64_t hash = hash_of_head(checkpoint.summary, checkpoint.vocabulary);
     for (const auto* values : {&checkpoint.values, &checkpoint.first, &checkpoint.second}) {
         hash = continued_hash(*values, hash);
     }
@@ -101,10 +108,27 @@ void write_content(const std::string& path, const Checkpoint& checkpoint) {
     write_summary(file, checkpoint.summary);
     file.write_attribute("content_hash", content_hash(checkpoint));
     file.write_long_text("vocabulary", checkpoint.vocabulary);
-    file.write("values", std::span<const float>(checkpoint.values));
-    file.write("first_moment", std::span<const float>(checkpoint.first));
-    file.write("second_moment", std::span<const float>(checkpoint.second));
+    file.write(kValues, std::span<const float>(checkpoint.values));
+    file.write(kFirstMoment, std::span<const float>(checkpoint.first));
+    file.write(kSecondMoment, std::span<const float>(checkpoint.second));
     file.close();
+}
+
+// The content hash of what stands in a file, read in pieces: a second copy of a large model would not fit beside it.
+std::string hash_of_file(const std::string& path) {
+    constexpr std::int64_t kPiece = std::int64_t{1} << 20;
+    const Hdf5File file = Hdf5File::open(path);
+    std::uint64_t hash = hash_of_head(read_summary(file), file.read_long_text("vocabulary"));
+    std::vector<float> piece;
+    for (const char* name : {kValues, kFirstMoment, kSecondMoment}) {
+        const std::int64_t length = file.length(name);
+        for (std::int64_t begin = 0; begin < length; begin += kPiece) {
+            piece.resize(static_cast<std::size_t>(std::min(kPiece, length - begin)));
+            file.read_range(name, begin, std::span<float>(piece));
+            hash = continued_hash(piece, hash);
+        }
+    }
+    return hash_text(hash);
 }
 
 }  // namespace
@@ -120,10 +144,10 @@ std::vector<ParameterShape> parameter_shapes(const ParameterTable& table) {
 void write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
     PendingFile pending(path);
     write_content(pending.temporary_path(), checkpoint);
-    const Checkpoint written = read_checkpoint(pending.temporary_path());
-    require(written.values.size() == checkpoint.values.size(), ErrorCode::kInputOutput,
-            "'{}': {} parameters were written and {} read back; the disk or the file system is faulty", path,
-            checkpoint.values.size(), written.values.size());
+    const std::string written = hash_of_file(pending.temporary_path());
+    require(written == content_hash(checkpoint), ErrorCode::kInputOutput,
+            "'{}': the content {} was written and {} read back; the disk or the file system is faulty", path,
+            content_hash(checkpoint), written);
     pending.commit();
 }
 
@@ -137,9 +161,9 @@ Checkpoint read_checkpoint(const std::string& path) {
             "'{}' has schema version {}, this program reads {}", path, checkpoint.summary.schema_version,
             CheckpointSummary::kSchemaVersion);
     checkpoint.vocabulary = file.read_long_text("vocabulary");
-    checkpoint.values = file.read_all<float>("values");
-    checkpoint.first = file.read_all<float>("first_moment");
-    checkpoint.second = file.read_all<float>("second_moment");
+    checkpoint.values = file.read_all<float>(kValues);
+    checkpoint.first = file.read_all<float>(kFirstMoment);
+    checkpoint.second = file.read_all<float>(kSecondMoment);
     const std::string stored = file.read_text("content_hash");
     const std::string actual = content_hash(checkpoint);
     require(stored == actual, ErrorCode::kData, "'{}' is damaged: its content hash is {}, but the content gives {}",
