@@ -62,6 +62,9 @@ void declare_commands(Program& program) {
     duologue::declare_train(program);
     duologue::declare_chat(program);
     duologue::declare_evaluate(program);
+    duologue::declare_plan(program);
+    duologue::declare_inspect(program);
+    duologue::declare_doctor(program);
     duologue::declare_export(program);
 }
 

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <limits>
 
+#include "duologue/core/memory_use.h"
+
 namespace duologue {
 
 double measure_matmul_flops_per_second(Backend& backend, DataType type) {
@@ -33,6 +35,56 @@ double measure_matmul_flops_per_second(Backend& backend, DataType type) {
         total += seconds;
     }
     return 2.0 * static_cast<double>(kRows * kInner * kColumns) / best;
+}
+
+namespace {
+
+/// Operands of one product with bias and activation, and room for its result.
+class Product {
+   public:
+    Product(Backend& backend, const MatmulShape& shape, DataType type)
+        : backend_(backend),
+          shape_(shape),
+          type_(type),
+          a_(backend.allocate(shape.rows * shape.inner * size_of(type))),
+          b_(backend.allocate(shape.columns * shape.inner * size_of(type))),
+          bias_(backend.allocate(shape.columns * size_of(type))),
+          y_(backend.allocate(shape.rows * shape.columns * size_of(type))) {}
+
+    /// The first `rows` rows alone.
+    void multiply(std::int64_t rows) {
+        backend_.matmul(make_tensor(y_.data(), type_, rows, shape_.columns),
+                        {.a = make_tensor(a_.data(), type_, rows, shape_.inner),
+                         .b = make_tensor(b_.data(), type_, shape_.columns, shape_.inner),
+                         .transpose_b = Transpose::kYes,
+                         .epilogue = Epilogue::kBiasRelu,
+                         .bias = make_vector(bias_.data(), type_, shape_.columns)});
+        backend_.synchronize();
+    }
+
+   private:
+    Backend& backend_;
+    MatmulShape shape_;
+    DataType type_;
+    DeviceBuffer a_;
+    DeviceBuffer b_;
+    DeviceBuffer bias_;
+    DeviceBuffer y_;
+};
+
+}  // namespace
+
+std::int64_t measure_library_bytes(Backend& backend, const MatmulShape& shape, DataType type) {
+    Product(backend, shape, type).multiply(shape.rows);
+    constexpr std::int64_t kFewestRows = 8;
+    constexpr std::int64_t kMostRows = 400;  // more sizes than any back end keeps code for
+    Product small(backend, {.rows = kMostRows, .inner = shape.inner, .columns = shape.columns}, type);
+    std::int64_t most = 0;
+    for (std::int64_t rows = kFewestRows; rows <= kMostRows; ++rows) {
+        small.multiply(rows);
+        most = std::max(most, memory_use().resident_bytes);
+    }
+    return most;
 }
 
 }  // namespace duologue

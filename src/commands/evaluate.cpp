@@ -1,13 +1,17 @@
-// duologue evaluate: the share of right replies, and the loss on held-out data.
+// duologue evaluate: the loss on held-out data, and the share of right replies.
 #include <unistd.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
-#include <nlohmann/json.hpp>
+#include <filesystem>
 
 #include "commands/program.h"
 #include "duologue/chat/evaluation.h"
 #include "duologue/chat/speaker.h"
 #include "duologue/core/error.h"
+#include "duologue/data/shards.h"
+#include "duologue/train/validation.h"
 
 namespace duologue {
 
@@ -19,34 +23,42 @@ struct EvaluateArguments {
     std::string data;
     std::int64_t limit = 0;
     std::int64_t show = 0;
-    bool as_json = false;
+    ReportStyle style = ReportStyle::kText;
 };
 
-std::string name_of(const CheckGroup& group) {
-    if (group.distance == 0) return group.kind;
-    return fmt::format("{}, {} {} later", group.kind, group.distance, group.distance == 1 ? "turn" : "turns");
+/// The validation split of `folder`, cut into sources and replies as the model was trained on them.
+DataConfig held_out_data(const std::string& folder, const ModelCard& card) {
+    DataConfig data;
+    data.path = folder;
+    data.max_context_tokens = card.max_context_tokens;
+    data.max_reply_tokens = card.max_reply_tokens;
+    data.micro_batch_tokens = std::max(data.micro_batch_tokens, card.max_context_tokens);
+    return data;
 }
 
-void print_scores(const Scores& scores) {
-    fmt::print("{:<32}{:>8}{:>8}{:>9}\n", "replies that can be checked", "asked", "right", "share");
-    const auto row = [](const std::string& name, const Score& score) {
-        fmt::print("{:<32}{:>8}{:>8}{:>8.1f}%\n", name, score.asked, score.right, 100.0 * score.share());
-    };
-    for (const auto& [group, score] : scores) row(name_of(group), score);
-    row("all", total(scores));
+void require_same_words(const Manifest& manifest, const Speaker& speaker, const EvaluateArguments& arguments) {
+    require(manifest.vocabulary_hash == speaker.vocabulary().hash(), ErrorCode::kData,
+            "'{}' was preprocessed with the vocabulary {}, the model in '{}' knows {}; preprocess with "
+            "--vocabulary {}/{}",
+            arguments.data, manifest.vocabulary_hash, arguments.model, speaker.vocabulary().hash(), arguments.model,
+            kVocabularyFile);
 }
 
-nlohmann::ordered_json as_json(const Scores& scores) {
-    nlohmann::ordered_json groups = nlohmann::ordered_json::array();
-    for (const auto& [group, score] : scores) {
-        groups.push_back({{"kind", group.kind},
-                          {"distance", group.distance},
-                          {"asked", score.asked},
-                          {"right", score.right},
-                          {"share", score.share()}});
-    }
-    const Score all = total(scores);
-    return {{"groups", groups}, {"asked", all.asked}, {"right", all.right}, {"share", all.share()}};
+Report evaluate_loss(Speaker& speaker, const EvaluateArguments& arguments) {
+    require_same_words(Manifest::load(arguments.data), speaker, arguments);
+    const DataConfig data = held_out_data(arguments.data, speaker.card());
+    const ModelKind kind = speaker.card().model.kind;
+    const std::vector<Batch> batches = load_validation_batches(data, kind);
+    require(!batches.empty(), ErrorCode::kData,
+            "'{}' has no validation split to evaluate on; preprocess with --validation-percent above 0",
+            arguments.data);
+    const HeldOutLoss held_out =
+        held_out_loss(speaker.backend(), speaker.model(), speaker.weights(), batch_capacity(data, kind), batches);
+    return {{"target_tokens", held_out.labels},
+            {"loss", held_out.loss},
+            {"perplexity", std::exp(held_out.loss)},
+            {"unigram_loss", held_out.unigram_loss},
+            {"unigram_perplexity", std::exp(held_out.unigram_loss)}};
 }
 
 Scores check_replies(Speaker& speaker, const EvaluateArguments& arguments) {
@@ -54,8 +66,8 @@ Scores check_replies(Speaker& speaker, const EvaluateArguments& arguments) {
     std::int64_t done = 0;
     const auto on_reply = [&](const CheckedReply& reply) {
         if (done < arguments.show) {
-            fmt::print("{} {:<20} {}  ->  {}\n", reply.right ? "right" : "WRONG", reply.check.kind, reply.question,
-                       reply.reply);
+            fmt::print(stderr, "{} {:<20} {}  ->  {}\n", reply.right ? "right" : "WRONG", reply.check.kind,
+                       reply.question, reply.reply);
         }
         ++done;
         if (progress && done % 50 == 0) fmt::print(stderr, "\r{} replies", done);
@@ -66,16 +78,36 @@ Scores check_replies(Speaker& speaker, const EvaluateArguments& arguments) {
     return scores;
 }
 
+Report describe_score(const std::string& kind, const Report& distance, const Score& score) {
+    return {{"kind", kind},
+            {"turns_later", distance},
+            {"asked", score.asked},
+            {"right", score.right},
+            {"share", score.share()}};
+}
+
+/// One row per kind of check; facts that are asked 1, 2 and 3 turns later have one each.
+Report describe_scores(const Scores& scores) {
+    Report rows = Report::array();
+    for (const auto& [group, score] : scores) {
+        rows.push_back(describe_score(group.kind, group.distance > 0 ? Report(group.distance) : Report(), score));
+    }
+    rows.push_back(describe_score("all", Report(), total(scores)));
+    return rows;
+}
+
 int evaluate(const Program& program, const EvaluateArguments& arguments) {
     require_sections(program, {"device"});
+    require(!arguments.data.empty() || !arguments.conversations.empty(), ErrorCode::kConfiguration,
+            "nothing to evaluate on: give --data DIR (preprocessed), --conversations FILE (with checks), or both");
     const Config config = effective_config(program, "");
     Speaker speaker(load_model(arguments.model), open_device(config.device, 1));
-    const Scores scores = check_replies(speaker, arguments);
-    if (arguments.as_json) {
-        fmt::print("{}\n", as_json(scores).dump(2));
-    } else {
-        print_scores(scores);
+    Report report;
+    if (!arguments.data.empty()) report["validation"] = evaluate_loss(speaker, arguments);
+    if (!arguments.conversations.empty()) {
+        report["checkable_replies"] = describe_scores(check_replies(speaker, arguments));
     }
+    fmt::print("{}", render(report, arguments.style));
     return 0;
 }
 
@@ -85,11 +117,16 @@ void declare_evaluate(Program& program) {
     const auto arguments = std::make_shared<EvaluateArguments>();
     CLI::App* command = program.app.add_subcommand("evaluate", "how good a saved model is");
     command->add_option("model,--model", arguments->model, "folder of the saved model")->required();
+    command->add_option("--data", arguments->data,
+                        "folder of preprocessed data: loss and perplexity on its validation split, beside those of a "
+                        "model that knows only how frequent each word is");
     command->add_option("--conversations", arguments->conversations,
-                        "JSON lines with checks, for example of `duologue-preprocess demo`");
-    command->add_option("--limit", arguments->limit, "check only so many replies");
-    command->add_option("--show", arguments->show, "print so many replies");
-    command->add_flag("--json", arguments->as_json, "print the figures as JSON");
+                        "JSON lines with checks, for example of `duologue-preprocess demo`: the share of right "
+                        "replies, by kind and by how many turns ago the answer was said");
+    command->add_option("--limit", arguments->limit, "check only so many replies")->check(CLI::NonNegativeNumber);
+    command->add_option("--show", arguments->show, "print so many replies on standard error")
+        ->check(CLI::NonNegativeNumber);
+    add_json_option(*command, arguments->style);
     command->callback(
         [&program, arguments] { program.run = [&program, arguments] { return evaluate(program, *arguments); }; });
 }

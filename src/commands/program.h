@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
@@ -11,6 +12,7 @@
 #include "duologue/chat/terminal.h"
 #include "duologue/comm/communicator.h"
 #include "duologue/config/config.h"
+#include "duologue/core/report.h"
 #include "duologue/train/trainer.h"
 
 namespace duologue {
@@ -46,6 +48,9 @@ void declare_plan(Program& program);
 void declare_inspect(Program& program);
 void declare_doctor(Program& program);
 void declare_export(Program& program);
+
+/// --json: prints the report of the command as JSON.
+void add_json_option(CLI::App& command, ReportStyle& style);
 
 /// --temperature, --top-k and so on: short forms of --chat.temperature, --chat.top_k.
 void add_sampling_options(CLI::App& command, Program& program);

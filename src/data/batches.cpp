@@ -10,7 +10,6 @@
 #include "duologue/core/error.h"
 #include "duologue/core/random.h"
 #include "duologue/data/shards.h"
-#include "duologue/data/vocabulary.h"
 
 namespace duologue {
 
@@ -29,11 +28,7 @@ void shuffle(std::vector<T>& values, RandomStream random) {
 /// The manifest of a folder, held against the vocabulary that lies beside it.
 Manifest load_checked_manifest(const std::string& folder) {
     Manifest manifest = Manifest::load(folder);
-    const std::string path = fmt::format("{}/{}", folder, kVocabularyFile);
-    const Vocabulary vocabulary = Vocabulary::load(path);
-    require(vocabulary.hash() == manifest.vocabulary_hash, ErrorCode::kData,
-            "'{}' has the hash {}, the manifest beside it says {}; they belong to different data: preprocess again",
-            path, vocabulary.hash(), manifest.vocabulary_hash);
+    (void)load_vocabulary_of(folder, manifest);
     return manifest;
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "duologue/core/error.h"
+#include "duologue/data/inspection.h"
 
 namespace duologue {
 
@@ -379,6 +380,16 @@ void Hdf5File::close() {
     state_->datasets.clear();
     status = std::min(status, state_->file.reset());
     if (status < 0) state_->write_failed("finish writing it");
+}
+
+Finding examine_hdf5() {
+    const LibraryCall call;
+    unsigned major = 0;
+    unsigned minor = 0;
+    unsigned release = 0;
+    H5get_libversion(&major, &minor, &release);
+    return compare_versions("HDF5", fmt::format("{}.{}.{}", H5_VERS_MAJOR, H5_VERS_MINOR, H5_VERS_RELEASE),
+                            fmt::format("{}.{}.{}", major, minor, release));
 }
 
 }  // namespace duologue

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <sstream>
 
 #include "data/hdf5_file.h"
 #include "data/shard_schema.h"
@@ -70,6 +71,13 @@ std::vector<std::int32_t> read_tokens(const Hdf5File& file, std::int64_t count, 
     return tokens;
 }
 
+std::vector<std::string> lines_of(const std::string& text) {
+    std::vector<std::string> lines;
+    std::istringstream stream(text);
+    for (std::string line; std::getline(stream, line);) lines.push_back(line);
+    return lines;
+}
+
 /// Opens a shard and holds everything but its datasets against the manifest.
 Hdf5File open_checked(const std::string& path, const Manifest& manifest, const ShardEntry& entry) {
     Hdf5File file = Hdf5File::open(path);
@@ -92,6 +100,33 @@ std::uint32_t file_checksum(const std::string& path) {
     }
     require(std::ferror(file.get()) == 0, ErrorCode::kInputOutput, "cannot read '{}': {}", path, std::strerror(errno));
     return static_cast<std::uint32_t>(checksum);
+}
+
+Vocabulary load_vocabulary_of(const std::string& folder, const Manifest& manifest) {
+    const std::string path = fmt::format("{}/{}", folder, kVocabularyFile);
+    Vocabulary vocabulary = Vocabulary::load(path);
+    require(vocabulary.hash() == manifest.vocabulary_hash, ErrorCode::kData,
+            "'{}' has the hash {}, the manifest beside it says {}; they belong to different data: preprocess again",
+            path, vocabulary.hash(), manifest.vocabulary_hash);
+    return vocabulary;
+}
+
+ShardHeader read_shard_header(const std::string& path) {
+    const Hdf5File file = Hdf5File::open(path);
+    check_equal<std::string>(path, "format", file.read_text(schema::kFormatAttribute), schema::kFormat);
+    check_equal(path, "schema version", file.read_integer(schema::kVersionAttribute), kShardVersion);
+    const std::string split = file.read_text(schema::kSplitAttribute);
+    return {.version = kShardVersion,
+            .vocabulary_hash = file.read_text(schema::kVocabularyHashAttribute),
+            .vocabulary_size = file.read_integer(schema::kVocabularySizeAttribute),
+            .sources = lines_of(file.read_text(schema::kSourcesAttribute)),
+            .entry = {.file = std::filesystem::path(path).filename().string(),
+                      .split = split == name_of(Split::kValidation) ? Split::kValidation : Split::kTrain,
+                      .counts = {.conversations = file.read_integer(schema::kConversationsAttribute),
+                                 .turns = file.read_integer(schema::kTurnsAttribute),
+                                 .tokens = file.read_integer(schema::kTokensAttribute),
+                                 .unknown_tokens = file.read_integer(schema::kUnknownAttribute)},
+                      .bytes = static_cast<std::int64_t>(std::filesystem::file_size(path))}};
 }
 
 void Shard::check(const std::string& folder, const Manifest& manifest, const ShardEntry& entry) {

@@ -61,6 +61,12 @@ void plan_rates(PlanningBackend& backend, const BatchCapacity& capacity, const M
     }
 }
 
+std::int64_t evaluation_arena(PlanningBackend& backend, const BatchCapacity& capacity, const PlannedWork& work) {
+    Arena arena;
+    (void)planned_flops(backend, arena, capacity, work.validation);
+    return arena.peak_bytes();
+}
+
 }  // namespace
 
 void run_micro_batch(Backend& backend, Arena& arena, const BatchCapacity& capacity, const Batch& batch,
@@ -79,15 +85,12 @@ TrainingPlan plan_training(const Backend& device_like, const PlanSettings& setti
     plan.constant_bytes = backend->counts().allocated_bytes;
     const PlannedWork work(*backend, model);
     plan_rates(*backend, capacity, work.training, plan);
-    Arena arena;
-    (void)planned_flops(*backend, arena, capacity, work.validation);
-    plan.arena_bytes = std::max(plan.arena_bytes, arena.peak_bytes());
+    plan.arena_bytes = std::max(plan.arena_bytes, evaluation_arena(*backend, capacity, work));
 
-    const std::int64_t elements = model.parameters().elements();
-    const bool separate_weights = model.activation_type() != DataType::kF32;
+    const DataType type = model.activation_type();
     plan.parameters = model.parameters().parameters();
-    plan.state_bytes =
-        elements * (4 * size_of(DataType::kF32) + (separate_weights ? size_of(model.activation_type()) : 0));
+    plan.elements = model.parameters().elements();
+    plan.weight_bytes = type == DataType::kF32 ? 0 : plan.elements * size_of(type);
     // Two products of C columns forward and four backward.
     plan.attention_flops_per_pair = 12.0 * static_cast<double>(settings.model.width);
     plan.encoder_layers = settings.model.kind == ModelKind::kEncoderDecoder ? settings.model.encoder_layers : 0;
@@ -95,7 +98,18 @@ TrainingPlan plan_training(const Backend& device_like, const PlanSettings& setti
     return plan;
 }
 
-double TrainingPlan::flops(const Batch& batch) const {
+std::int64_t plan_evaluation_arena(const Backend& device_like, const Transformer& model,
+                                   const BatchCapacity& capacity) {
+    const auto backend = make_planning_backend(device_like);
+    return evaluation_arena(*backend, capacity, PlannedWork(*backend, model));
+}
+
+double TrainingPlan::matmul_flops(const Batch& batch) const {
+    return flops_per_source_row * static_cast<double>(batch.source.rows()) +
+           flops_per_target_row * static_cast<double>(batch.target.rows());
+}
+
+double TrainingPlan::attention_flops(const Batch& batch) const {
     double pairs = 0.0;
     for (std::size_t i = 1; i < batch.target.offsets.size(); ++i) {
         const double target = batch.target.offsets[i] - batch.target.offsets[i - 1];
@@ -105,8 +119,7 @@ double TrainingPlan::flops(const Batch& batch) const {
         pairs += static_cast<double>(encoder_layers) * source * source;
         pairs += static_cast<double>(decoder_layers) * target * source;
     }
-    return flops_per_source_row * static_cast<double>(batch.source.rows()) +
-           flops_per_target_row * static_cast<double>(batch.target.rows()) + attention_flops_per_pair * pairs;
+    return attention_flops_per_pair * pairs;
 }
 
 }  // namespace duologue

@@ -8,6 +8,7 @@
 
 #include "duologue/core/error.h"
 #include "duologue/train/checkpoint.h"
+#include "duologue/train/cost.h"
 #include "duologue/train/preflight.h"
 #include "duologue/train/validation.h"
 #include "train/resume.h"
@@ -24,14 +25,6 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
 bool is_due(std::int64_t step, std::int64_t interval) { return interval > 0 && step % interval == 0; }
-
-void require_shared_evenly(std::int64_t micro_batches, int ranks) {
-    const std::int64_t next = (micro_batches + ranks - 1) / ranks * ranks;
-    require(micro_batches % ranks == 0, ErrorCode::kConfiguration,
-            "train.micro_batches_per_step is {}, which {} ranks cannot share evenly; set a multiple of {}, for "
-            "example {}",
-            micro_batches, ranks, ranks, next);
-}
 
 std::vector<Fact> facts_of(const TrainerSettings& settings, const Vocabulary& vocabulary) {
     return {{.name = "the program", .value = settings.program_version},

@@ -47,4 +47,24 @@ double validation_loss(const ValidationWork& work, const std::vector<Batch>& bat
     return static_cast<double>(totals[0]) / static_cast<double>(totals[1]);
 }
 
+HeldOutLoss held_out_loss(Backend& backend, const Transformer& model, const Tensor& weights,
+                          const BatchCapacity& capacity, const std::vector<Batch>& batches) {
+    const std::int64_t bytes = plan_evaluation_arena(backend, model, capacity);
+    const DeviceBuffer scratch = backend.allocate(bytes);
+    const DeviceBuffer statistics = backend.allocate(2 * size_of(DataType::kF32));
+    Arena arena(scratch.data(), bytes);
+    const std::unique_ptr<Communicator> alone = make_single_communicator();
+    const double loss = validation_loss({.backend = backend,
+                                         .arena = arena,
+                                         .communicator = *alone,
+                                         .model = model,
+                                         .capacity = capacity,
+                                         .weights = weights,
+                                         .statistics = make_vector(statistics.data(), DataType::kF32, 2)},
+                                        batches);
+    HeldOutLoss result{.loss = loss, .unigram_loss = unigram_loss(batches)};
+    for (const Batch& batch : batches) result.labels += batch.label_count;
+    return result;
+}
+
 }  // namespace duologue

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "duologue/data/context.h"
+#include "duologue/data/vocabulary.h"
 
 namespace duologue {
 
@@ -67,6 +68,21 @@ struct Manifest {
     /// Reads `folder`/manifest.json. kInputOutput where it is missing, kData where it is damaged.
     [[nodiscard]] static Manifest load(const std::string& folder);
 };
+
+/// The vocabulary beside `manifest` in `folder`; kData where it is another one.
+[[nodiscard]] Vocabulary load_vocabulary_of(const std::string& folder, const Manifest& manifest);
+
+/// What a shard says of itself.
+struct ShardHeader {
+    std::int64_t version = 0;
+    std::string vocabulary_hash;
+    std::int64_t vocabulary_size = 0;
+    std::vector<std::string> sources;  ///< input files, without their folders
+    ShardEntry entry;                  ///< without a checksum, which only the manifest knows
+};
+
+/// kData where `path` is damaged or not a shard of this version, kInputOutput where it cannot be read.
+[[nodiscard]] ShardHeader read_shard_header(const std::string& path);
 
 /// CRC-32 of a file. kInputOutput where it cannot be read.
 [[nodiscard]] std::uint32_t file_checksum(const std::string& path);

@@ -27,7 +27,8 @@ void run_micro_batch(Backend& backend, Arena& arena, const BatchCapacity& capaci
 /// What training needs, found by running it on a planning back end.
 struct TrainingPlan {
     std::int64_t parameters = 0;
-    std::int64_t state_bytes = 0;       ///< master values, weights, gradients, moments
+    std::int64_t elements = 0;          ///< of a flat buffer, gaps between parameters included
+    std::int64_t weight_bytes = 0;      ///< weights in activation type; 0 where that is f32: they are the master values
     std::int64_t arena_bytes = 0;       ///< activations and scratch of one micro-batch at capacity
     std::int64_t constant_bytes = 0;    ///< the model's tables
     double flops_per_source_row = 0.0;  ///< of matmuls, forward and backward
@@ -38,7 +39,9 @@ struct TrainingPlan {
 
     /// FLOPs of a forward and backward pass over `batch` (2 per multiply-add, nothing recomputed; causal attention
     /// counts the half that it sees).
-    [[nodiscard]] double flops(const Batch& batch) const;
+    [[nodiscard]] double flops(const Batch& batch) const { return matmul_flops(batch) + attention_flops(batch); }
+    [[nodiscard]] double matmul_flops(const Batch& batch) const;
+    [[nodiscard]] double attention_flops(const Batch& batch) const;
 };
 
 /// What a model and its batches are made from.
@@ -51,5 +54,9 @@ struct PlanSettings {
 
 /// `device_like` answers for sizes that are the device's choice.
 [[nodiscard]] TrainingPlan plan_training(const Backend& device_like, const PlanSettings& settings);
+
+/// Bytes of the arena that validation alone needs.
+[[nodiscard]] std::int64_t plan_evaluation_arena(const Backend& device_like, const Transformer& model,
+                                                 const BatchCapacity& capacity);
 
 }  // namespace duologue

@@ -13,7 +13,7 @@ namespace duologue {
 /// would reach. 0 without labels.
 [[nodiscard]] double unigram_loss(const std::vector<Batch>& batches);
 
-/// What validation runs on; all outlive the call. `scalar` f32 [1] is device memory to work with.
+/// What validation runs on; all outlive the call.
 struct ValidationWork {
     Backend& backend;
     Arena& arena;
@@ -27,5 +27,16 @@ struct ValidationWork {
 /// Negative log-likelihood (no smoothing, no dropout) per label over all `batches`; micro-batch i runs on rank i mod R.
 /// The same value on every rank. kInternal without labels.
 [[nodiscard]] double validation_loss(const ValidationWork& work, const std::vector<Batch>& batches);
+
+struct HeldOutLoss {
+    double loss = 0.0;          ///< as validation_loss()
+    double unigram_loss = 0.0;  ///< as unigram_loss()
+    std::int64_t labels = 0;    ///< what both are the means over
+};
+
+/// The loss of a finished model on one device, outside of training; allocates the scratch memory it needs and gives it
+/// back. kInternal without labels.
+[[nodiscard]] HeldOutLoss held_out_loss(Backend& backend, const Transformer& model, const Tensor& weights,
+                                        const BatchCapacity& capacity, const std::vector<Batch>& batches);
 
 }  // namespace duologue

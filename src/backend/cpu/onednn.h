@@ -27,6 +27,9 @@ class OneDnnMatmul {
     [[nodiscard]] static bool takes_one_pass(const Matmul& operation);
     /// For people: "oneDNN 2.6.0".
     [[nodiscard]] static std::string version();
+    /// "2.6.0": of the library that runs, and of the one that this was compiled with.
+    [[nodiscard]] static std::string running_version();
+    [[nodiscard]] static std::string compiled_version();
 
     /// Backend::matmul for a result and a depth that are not empty. Sums are f32; activations and their gradients are
     /// applied in a second pass over f32 sums. Error kDevice when oneDNN refuses.

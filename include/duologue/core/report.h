@@ -1,0 +1,23 @@
+// Report: what a command found out, as a tree of named values: JSON for programs, aligned lines for people.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace duologue {
+
+/// Names are snake_case; numbers whose name is or ends with "bytes" are sizes, with "share" fractions, with "flops"
+/// counts of floating-point operations.
+using Report = nlohmann::ordered_json;
+
+enum class ReportStyle : std::uint8_t { kText, kJson };
+
+/// kJson: the tree as it is. kText: one line per value, trees below their name and further in, lists of trees with the
+/// same names as tables, sizes in units, shares in percent. Ends with an end of line.
+[[nodiscard]] std::string render(const Report& report, ReportStyle style);
+
+/// "12.3 MiB".
+[[nodiscard]] std::string size_text(double bytes);
+
+}  // namespace duologue

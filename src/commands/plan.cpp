@@ -1,0 +1,136 @@
+// duologue plan: what a training run will take, before it starts.
+#include <algorithm>
+
+#include "commands/program.h"
+#include "duologue/backend/matmul_rate.h"
+#include "duologue/core/error.h"
+#include "duologue/data/shards.h"
+#include "duologue/train/cost.h"
+
+namespace duologue {
+
+namespace {
+
+struct PlanArguments {
+    std::string config;
+    std::int64_t vocabulary_size = 0;
+    int ranks = 1;
+    ReportStyle style = ReportStyle::kText;
+};
+
+/// No allocation of ours, so only a measurement can tell.
+std::int64_t program_bytes(Backend& device, const Config& config, const BatchCapacity& capacity) {
+    const DataType type = config.train.precision == Precision::kBf16 ? DataType::kBf16 : DataType::kF32;
+    return measure_library_bytes(device,
+                                 {.rows = std::max(capacity.source_rows, capacity.target_rows),
+                                  .inner = config.model.width,
+                                  .columns = config.model.hidden},
+                                 type);
+}
+
+std::optional<Manifest> manifest_of(const Config& config) {
+    if (config.data.path.empty()) return std::nullopt;
+    return Manifest::load(config.data.path);
+}
+
+std::int64_t vocabulary_size(const PlanArguments& arguments, const std::optional<Manifest>& manifest) {
+    require(manifest || arguments.vocabulary_size > 0, ErrorCode::kConfiguration,
+            "how many words the model has is not known: give --data.path=DIR, or --vocabulary-size N to plan without "
+            "data");
+    require(!manifest || arguments.vocabulary_size == 0 || arguments.vocabulary_size == manifest->vocabulary_size,
+            ErrorCode::kConfiguration, "--vocabulary-size is {}, but the data has {} words; leave it out",
+            arguments.vocabulary_size, manifest ? manifest->vocabulary_size : 0);
+    return manifest ? manifest->vocabulary_size : arguments.vocabulary_size;
+}
+
+/// One row per kind; of several ranks, rank 0 holds most.
+Report describe_memory(const std::vector<MemoryKind>& kinds, int ranks) {
+    Report rows = Report::array();
+    std::int64_t first = 0;
+    std::int64_t other = 0;
+    const auto add = [&rows, ranks](const std::string& name, const char* place, std::int64_t of_first,
+                                    std::int64_t of_other) {
+        Report row{{"kind", name}, {"place", place}, {ranks == 1 ? "bytes" : "rank_0_bytes", of_first}};
+        if (ranks > 1) row["other_ranks_bytes"] = of_other;
+        rows.push_back(row);
+    };
+    for (const MemoryKind& kind : kinds) {
+        const std::int64_t of_other = kind.holders == MemoryHolders::kEveryRank ? kind.bytes : 0;
+        add(kind.name, kind.place == MemoryPlace::kDevice ? "device" : "host", kind.bytes, of_other);
+        first += kind.bytes;
+        other += of_other;
+    }
+    add("all", "", first, other);
+    return rows;
+}
+
+Report describe_step(const StepCost& cost, int ranks) {
+    const double flops = cost.matmul_flops + cost.attention_flops;
+    Report report{{"of", cost.steps_counted > 0 ? fmt::format("the mean of {} steps of the data", cost.steps_counted)
+                                                : "micro-batches filled with the longest sequences"},
+                  {"source_tokens", cost.source_tokens},
+                  {"target_tokens", cost.target_tokens},
+                  {"matmul_flops", cost.matmul_flops},
+                  {"attention_flops", cost.attention_flops},
+                  {"flops", flops},
+                  {"flops_of_a_rank", flops / ranks}};
+    if (cost.steps_per_epoch > 0) report["steps_per_epoch"] = cost.steps_per_epoch;
+    return report;
+}
+
+StepCost step_cost(const Config& config, const TrainingPlan& plan, const BatchCapacity& capacity) {
+    const std::int64_t micro_batches = config.train.micro_batches_per_step;
+    if (config.data.path.empty()) return full_step_cost(plan, capacity, micro_batches);
+    const auto data = open_training_data(config.data, config.model.kind, config.train.seed);
+    return typical_step_cost(plan, *data, micro_batches);
+}
+
+int plan(const Program& program, const PlanArguments& arguments) {
+    const Config config = effective_config(program, arguments.config);
+    require_shared_evenly(config.train.micro_batches_per_step, arguments.ranks);
+    const std::unique_ptr<Backend> device = open_device(config.device, arguments.ranks);
+    const BatchCapacity capacity = batch_capacity(config.data, config.model.kind);
+    const std::optional<Manifest> manifest = manifest_of(config);
+    const std::int64_t words = vocabulary_size(arguments, manifest);
+    const std::int64_t held_by_program = program_bytes(*device, config, capacity);
+    const TrainingPlan training = plan_training(
+        *device,
+        {.model = config.model, .vocabulary_size = words, .precision = config.train.precision, .capacity = capacity});
+    std::vector<MemoryKind> kinds = plan_memory(training, {.config = config,
+                                                           .capacity = capacity,
+                                                           .ranks = arguments.ranks,
+                                                           .manifest = manifest ? &*manifest : nullptr});
+    kinds.push_back({.name = "program and libraries", .bytes = held_by_program});
+    const Report report{{"device", device->description()},
+                        {"ranks", arguments.ranks},
+                        {"parameters", training.parameters},
+                        {"vocabulary_size", words},
+                        {"memory", describe_memory(kinds, arguments.ranks)},
+                        {"step", describe_step(step_cost(config, training, capacity), arguments.ranks)}};
+    fmt::print("{}", render(report, arguments.style));
+    return 0;
+}
+
+}  // namespace
+
+void declare_plan(Program& program) {
+    const auto arguments = std::make_shared<PlanArguments>();
+    CLI::App* command =
+        program.app.add_subcommand("plan", "parameters, memory by kind and FLOPs per step of a training, beforehand");
+    command->add_option("--config", arguments->config, "JSON file with options; --section.key=value come after it");
+    command->add_option("--ranks", arguments->ranks, "ranks that share a step")->check(CLI::Range(1, 1 << 20));
+    command
+        ->add_option("--vocabulary-size", arguments->vocabulary_size,
+                     "words of the model, special tokens included, to plan without --data.path")
+        ->check(CLI::Range(5, 1 << 30));
+    add_json_option(*command, arguments->style);
+    command->footer(
+        "Memory is what each rank holds at its peak. \"program and libraries\" is measured: what this very process\n"
+        "holds once its libraries have multiplied as in a training; everything else is counted. Not in it are the\n"
+        "buffers of MPI, about 20 MiB a rank with Open MPI 4.1. FLOPs are of forward and backward passes, 2 per\n"
+        "multiply-add; with --data.path those of real steps, else of the most that a step can hold.");
+    command->callback(
+        [&program, arguments] { program.run = [&program, arguments] { return plan(program, *arguments); }; });
+}
+
+}  // namespace duologue
