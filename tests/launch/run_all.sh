@@ -3,6 +3,7 @@
 # usage: tests/launch/run_all.sh [--preset NAME] [ctest arguments]
 . "$(dirname "$0")/../../launch/common.sh"
 
+commit=$(git describe --always --dirty)
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 preset=cpu
@@ -16,7 +17,7 @@ version() { dpkg-query -W -f='${Version}' "$1"; }
 {
     echo "# The last run of the tests on several hosts and under Slurm"
     echo
-    echo "$(date --utc '+%F %H:%M UTC'), commit $(git describe --always --dirty), by \`tests/launch/run_all.sh\`, on one"
+    echo "$(date --utc '+%F %H:%M UTC'), commit $commit, by \`tests/launch/run_all.sh\`, on one"
     echo "machine with $(nproc) cores (load $(cut -d' ' -f2 /proc/loadavg)): hosts are namespaces of network, mounts, processes and names, joined by a bridge. Linux"
     echo "$(uname -r), Open MPI $(version openmpi-bin), OpenSSH $(version openssh-server), Slurm $(version slurm-wlm)."
     echo
@@ -24,9 +25,9 @@ version() { dpkg-query -W -f='${Version}' "$1"; }
     echo "|---|---|---|"
     sed -n 's/^ *[0-9]*\/[0-9]* Test *#[0-9]*: \([^ ]*\) \.* *\**\(Passed\|Failed\|Timeout\|Not Run\)[^0-9]*\([0-9.]*\) sec.*/| `\1` | \2 | \3 |/p' "$log"
     echo
-    echo "The time from the fault to the last process of the job, with \`distributed.timeout_seconds\` 5:"
+    echo "The time from the fault to the end of \`cluster.sh\`, and of the last process on any host, with \`distributed.timeout_seconds\` 5:"
     echo
-    sed -n 's/^[0-9]*: \([a-z_]*\): ended with \([0-9]*\) after \([0-9]*\) ms.*/- \1: exit status \2 after \3 ms/p' "$log"
+    sed -n 's/^[0-9]*: \([a-z_]*\): ended with \([0-9]*\) after \(.*\)$/- \1: exit status \2 after \3/p' "$log"
 } >tests/launch/RESULTS.md
 echo "recorded in tests/launch/RESULTS.md"
 exit "$status"
