@@ -193,9 +193,15 @@ bool can_take(MatmulRoute route, DataType type) {
     fail(ErrorCode::kInternal, "unknown matmul route {}", static_cast<int>(route));
 }
 
+// Where the processor multiplies bf16 itself, oneDNN's plain products are the fastest. Its second pass for an epilogue
+// costs more than our own product, unless tiles (AMX) multiply several times faster than ours.
 CpuOptions best_options(int threads) {
-    return {
+    CpuOptions best{
         .threads = threads, .f32_route = best_own_route(DataType::kF32), .bf16_route = best_own_route(DataType::kBf16)};
+    if (can_take(MatmulRoute::kOneDnnMixed, DataType::kBf16)) {
+        best.bf16_route = OneDnnMatmul::has_tiles() ? MatmulRoute::kOneDnn : MatmulRoute::kOneDnnMixed;
+    }
+    return best;
 }
 
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
