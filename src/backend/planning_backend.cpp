@@ -28,6 +28,7 @@ class CountingBackend final : public PlanningBackend {
     explicit CountingBackend(const Backend& device_like) : device_like_(device_like) {}
 
     [[nodiscard]] std::string description() const override { return "plan for " + device_like_.description(); }
+    [[nodiscard]] Packing packing() const override { return device_like_.packing(); }
     [[nodiscard]] PlanCounts counts() const override { return counts_; }
     void reset_counts() override { counts_ = {}; }
 

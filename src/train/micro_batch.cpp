@@ -36,34 +36,44 @@ struct PlannedWork {
     MicroBatchWork validation;
 };
 
-// Matmul FLOPs of a forward and backward pass at `capacity`; `arena` records the peak.
-double planned_flops(PlanningBackend& backend, Arena& arena, const BatchCapacity& capacity,
-                     const MicroBatchWork& work) {
+/// Matmul FLOPs of a forward and backward pass, and the device rows that they are of.
+struct PlannedPass {
+    double flops = 0.0;
+    double source_rows = 0.0;
+    double target_rows = 0.0;
+};
+
+// `arena` records the peak.
+PlannedPass plan_pass(PlanningBackend& backend, Arena& arena, const BatchCapacity& capacity,
+                      const MicroBatchWork& work) {
     const Arena::Scope scope(arena);
     backend.reset_counts();
-    run_on_device(backend, arena, allocate_batch(arena, capacity), work, [](std::int64_t, std::int64_t) {});
-    return backend.counts().matmul_flops;
+    const DeviceBatch batch = allocate_batch(arena, capacity, backend.packing());
+    run_on_device(backend, arena, batch, work, [](std::int64_t, std::int64_t) {});
+    return {.flops = backend.counts().matmul_flops,
+            .source_rows = static_cast<double>(batch.source.tokens.columns),
+            .target_rows = static_cast<double>(batch.labels.columns)};
 }
 
 // Matmul FLOPs grow with source rows and with target rows and with nothing else: two plans give both rates.
 void plan_rates(PlanningBackend& backend, const BatchCapacity& capacity, const MicroBatchWork& work,
                 TrainingPlan& plan) {
     Arena arena;
-    const double whole = planned_flops(backend, arena, capacity, work);
+    const PlannedPass whole = plan_pass(backend, arena, capacity, work);
     plan.arena_bytes = arena.peak_bytes();
     BatchCapacity longer = capacity;
     longer.target_rows = 2 * capacity.target_rows;
     Arena unused;
-    const double target = planned_flops(backend, unused, longer, work) - whole;
-    plan.flops_per_target_row = target / static_cast<double>(capacity.target_rows);
+    const PlannedPass more = plan_pass(backend, unused, longer, work);
+    plan.flops_per_target_row = (more.flops - whole.flops) / (more.target_rows - whole.target_rows);
     if (capacity.source_rows > 0) {
-        plan.flops_per_source_row = (whole - target) / static_cast<double>(capacity.source_rows);
+        plan.flops_per_source_row = (whole.flops - plan.flops_per_target_row * whole.target_rows) / whole.source_rows;
     }
 }
 
 std::int64_t evaluation_arena(PlanningBackend& backend, const BatchCapacity& capacity, const PlannedWork& work) {
     Arena arena;
-    (void)planned_flops(backend, arena, capacity, work.validation);
+    (void)plan_pass(backend, arena, capacity, work.validation);
     return arena.peak_bytes();
 }
 

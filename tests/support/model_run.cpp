@@ -71,8 +71,8 @@ std::int64_t plan_bytes(const Backend& backend, Transformer model, const BatchCa
     const std::unique_ptr<PlanningBackend> planning = make_planning_backend(backend);
     model.prepare(*planning);
     Arena arena;
-    const DeviceBatch batch = allocate_batch(arena, capacity);
-    const Tensor losses = arena.allocate_vector(DataType::kF32, capacity.target_rows);
+    const DeviceBatch batch = allocate_batch(arena, capacity, backend.packing());
+    const Tensor losses = arena.allocate_vector(DataType::kF32, batch.labels.columns);
     const std::int64_t elements = model.parameters().elements();
     Arena flat;
     const Tensor weights = flat.allocate_vector(model.activation_type(), elements);

@@ -61,11 +61,17 @@ struct Dropout {
     std::uint64_t site = 0;
 };
 
+/// What is known of packed sequences beside their lengths. kTiled: none is empty and the last has a whole number of
+/// tiles of kTileRows rows, so that whoever reads any sequence in whole tiles stays inside the rows.
+enum class Packing : std::uint8_t { kPlain, kTiled };
+inline constexpr std::int64_t kTileRows = 128;
+
 /// Where S packed sequences begin: values i32 [S+1], values[0] = 0, non-decreasing, values[S] = the number of rows.
 struct Offsets {
     Tensor values;
     std::int64_t sequences = 0;   ///< S
     std::int64_t max_length = 0;  ///< no sequence is longer
+    Packing packing = Packing::kPlain;
 };
 
 /// sum = x + dropout(delta); y = layer_norm(sum) * gamma + beta, over rows of C (Ba et al. 2016, population variance).
@@ -171,6 +177,8 @@ class Backend {
 
     /// One line for people: device, instruction set or card, libraries, threads.
     [[nodiscard]] virtual std::string description() const = 0;
+    /// How micro-batches are best packed here. Every packing gives the same results.
+    [[nodiscard]] virtual Packing packing() const { return Packing::kPlain; }
 
     // --- memory
     // -------------------------------------------------------------------------------------------------------
@@ -214,7 +222,7 @@ class Backend {
     /// attention_scratch_bytes().
     void attention_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dy, const Tensor& y,
                             const Tensor& stats, const Tensor& scratch, const Attention& operation);
-    /// Bytes of `scratch` for any attention of at most these rows, heads and width.
+    /// Bytes of `scratch` for any attention of this type and width with at most these rows, sequences and lengths.
     [[nodiscard]] std::int64_t attention_scratch_bytes(const Attention& operation) const;
     /// y [B,C] act, may be strided.
     void attention_decode(const Tensor& y, const AttentionDecode& operation);

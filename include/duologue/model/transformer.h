@@ -29,11 +29,13 @@ struct DeviceBatch {
     Tensor labels;  ///< i32 [target rows]
 };
 
-/// Uninitialised device tensors of a micro-batch as large as `capacity`: what a planning pass runs on.
-[[nodiscard]] DeviceBatch allocate_batch(Arena& arena, const BatchCapacity& capacity);
+/// Uninitialised device tensors as large as those of any micro-batch within `capacity` in this packing, the back end's:
+/// what a planning pass runs on.
+[[nodiscard]] DeviceBatch allocate_batch(Arena& arena, const BatchCapacity& capacity, Packing packing);
 
-/// Device tensors of `batch` inside the arena, of its true number of rows and sequences. Error kData where it does not
-/// fit `capacity`. Offsets::max_length is the capacity's, so that plans made for it serve every batch.
+/// Device tensors of `batch` inside the arena, of its true number of rows and sequences and what the back end's packing
+/// appends to them. Error kData where it does not fit `capacity`. Offsets::max_length is the capacity's, so that plans
+/// made for it serve every batch.
 [[nodiscard]] DeviceBatch upload_batch(Backend& backend, Arena& arena, const Batch& batch,
                                        const BatchCapacity& capacity);
 
