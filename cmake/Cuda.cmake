@@ -1,17 +1,61 @@
-# Decides whether the CUDA back end is built: DUOLOGUE_CUDA=ON, AUTO where what it needs is there, or OFF.
-set(DUOLOGUE_CUDA OFF CACHE STRING "Build the CUDA back end: ON, AUTO (where the CUDA toolkit is found), OFF")
-set_property(CACHE DUOLOGUE_CUDA PROPERTY STRINGS ON AUTO OFF)
+# Decides whether the CUDA back end is built: DUOLOGUE_CUDA=AUTO where what it needs is there, ON, or OFF.
+# It is a module, libduologue_cuda.so, that the program loads when a GPU is asked for: the program itself needs no CUDA.
+set(DUOLOGUE_CUDA AUTO CACHE STRING "Build the CUDA back end: AUTO (where all it needs is found), ON, OFF")
+set_property(CACHE DUOLOGUE_CUDA PROPERTY STRINGS AUTO ON OFF)
 
 set(DUOLOGUE_BUILD_CUDA OFF)
+set(cuda_missing "")
+
+# Sets ${result} to the number that `#define NAME number` gives in the header, or to 0.
+function(read_define result header name)
+  set(${result} 0 PARENT_SCOPE)
+  if(EXISTS "${header}")
+    file(STRINGS "${header}" lines REGEX "^# *define +${name} +[0-9]+")
+    if(lines MATCHES "${name} +([0-9]+)")
+      set(${result} ${CMAKE_MATCH_1} PARENT_SCOPE)
+    endif()
+  endif()
+endfunction()
+
+# An imported target of a library and its headers beside the toolkit, or a line in cuda_missing.
+function(find_cuda_library target library header version_header version_name least)
+  find_path(${library}_INCLUDE_DIR ${header} HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  find_library(${library}_LIBRARY ${library} HINTS ${CUDAToolkit_LIBRARY_DIR})
+  read_define(version "${${library}_INCLUDE_DIR}/${version_header}" ${version_name})
+  if(NOT ${library}_LIBRARY OR version LESS least)
+    list(APPEND cuda_missing "${header} and lib${library} of version ${least} or newer (found: ${version})")
+    set(cuda_missing "${cuda_missing}" PARENT_SCOPE)
+    return()
+  endif()
+  add_library(${target} INTERFACE IMPORTED GLOBAL)
+  target_include_directories(${target} SYSTEM INTERFACE ${${library}_INCLUDE_DIR})
+  target_link_libraries(${target} INTERFACE ${${library}_LIBRARY})
+endfunction()
+
 if(NOT DUOLOGUE_CUDA STREQUAL OFF)
   find_package(CUDAToolkit 13.0 QUIET)
-  if(CUDAToolkit_FOUND AND TARGET CUDA::cublasLt)
+  if(NOT CUDAToolkit_FOUND OR NOT TARGET CUDA::cublasLt OR NOT TARGET CUDA::nvrtc)
+    list(APPEND cuda_missing "the CUDA toolkit 13.0 or newer with nvcc, cuBLASLt and NVRTC (its nvcc on PATH, or CUDAToolkit_ROOT)")
+  endif()
+  find_cuda_library(CUDNN::cudnn cudnn cudnn.h cudnn_version.h CUDNN_MAJOR 9)
+  find_cuda_library(NCCL::nccl nccl nccl.h nccl.h NCCL_MAJOR 2)
+  # Headers alone, which launch/install_deps.sh --cuda puts into .deps.
+  find_path(cudnn_frontend_INCLUDE_DIR cudnn_frontend.h HINTS ${PROJECT_SOURCE_DIR}/.deps/cudnn-frontend/include)
+  read_define(minor "${cudnn_frontend_INCLUDE_DIR}/cudnn_frontend_version.h" CUDNN_FRONTEND_MINOR_VERSION)
+  if(minor LESS 21)
+    list(APPEND cuda_missing "the headers of cudnn-frontend 1.21 or newer (launch/install_deps.sh --cuda)")
+  else()
+    add_library(CUDNN::frontend INTERFACE IMPORTED GLOBAL)
+    target_include_directories(CUDNN::frontend SYSTEM INTERFACE ${cudnn_frontend_INCLUDE_DIR})
+  endif()
+
+  list(JOIN cuda_missing "\n  " missing_text)
+  if(NOT cuda_missing)
     set(DUOLOGUE_BUILD_CUDA ON)
   elseif(DUOLOGUE_CUDA STREQUAL AUTO)
-    message(STATUS "CUDA back end: not built, the CUDA toolkit 13.0 (nvcc, cuBLASLt) is not found")
+    message(STATUS "CUDA back end: not built; missing:\n  ${missing_text}")
   else()
-    message(FATAL_ERROR "DUOLOGUE_CUDA=ON, but the CUDA toolkit 13.0 (nvcc, cuBLASLt) is not found; "
-                        "put its nvcc on PATH or set CUDAToolkit_ROOT")
+    message(FATAL_ERROR "DUOLOGUE_CUDA=ON, but this is missing:\n  ${missing_text}")
   endif()
 endif()
 

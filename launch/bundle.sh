@@ -34,7 +34,7 @@ for tool in objdump strip mpirun; do
 done
 
 # What launch/gpu_check.sh runs besides the trainer; it exists in builds with CUDA only.
-gpu_programs=(cuda_contract_test cuda_golden_test nccl_test libkernel_times.so)
+gpu_programs=(cuda_contract_test cuda_golden_test libkernel_times.so)
 # Only of use on clusters, with other networks, for other programming models, or with files shared by ranks.
 unused_plugins='ucx|ofi|psm|openib|slurm|flux|gridengine|jsm|plm_rsh|monitoring|_han|_adapt|oshmem|memheap|scoll|spml|sshmem'
 unused_plugins+='|atomic|mca_io_|fbtl|fcoll|mca_fs_|sharedfp|vprotocol|dbg_msgq|simulator|pml_cm'
@@ -79,13 +79,20 @@ carry_programs() {
         [ -x "$programs/$name" ] || die "$programs has no $name"
         carry_program "$programs/$name" "$name"
     done
-    if needed_of "$stage/bin/duologue" | grep -Eqx "$nvidia"; then
-        for name in "${gpu_programs[@]}"; do
-            [ -x "$programs/$name" ] || die "$programs has no $name, which launch/gpu_check.sh needs"
-            carry_program "$programs/$name" "$name"
-        done
-    fi
-    needed_of "$stage/bin/duologue" | grep -Ex "$nvidia" >"$stage/lib/nvidia_libraries" || true
+    : >"$stage/lib/nvidia_libraries"
+    if [ -e "$programs/../lib/libduologue_cuda.so" ]; then carry_gpu_parts; fi
+}
+
+# The module that the program loads when a GPU is asked for, with the search path of an installed file, and its tests.
+carry_gpu_parts() {
+    local name
+    for name in "${gpu_programs[@]}"; do
+        [ -x "$programs/$name" ] || die "$programs has no $name, which launch/gpu_check.sh needs"
+        carry_program "$programs/$name" "$name"
+    done
+    [ ! -x "$programs/nccl_test" ] || carry_program "$programs/nccl_test" nccl_test
+    cmake --install "$programs/.." --component cuda --prefix "$stage" --strip >/dev/null
+    needed_of "$stage/lib/libduologue_cuda.so" | grep -Ex "$nvidia" >"$stage/lib/nvidia_libraries"
 }
 
 # Open MPI of this machine, in the folders where OPAL_PREFIX makes it look for its parts.

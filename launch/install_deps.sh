@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that building, testing and running duologue needs; installs only what is missing.
+# Installs the Debian packages that building, testing and running duologue needs, and with --cuda cudnn-frontend's headers;
+# installs only what is missing.
 set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: launch/install_deps.sh [--tests] [--tools] [--check]
+usage: launch/install_deps.sh [--tests] [--tools] [--cuda] [--check]
   --tests   also what the tests on several hosts, under Slurm and for SageMaker need; no service is left running
   --tools   also what the checks of .ci/run need: clang-format, clang-tidy, ccache
+  --cuda    also the headers of cudnn-frontend, into .deps/ of this checkout; says what is missing of the CUDA toolkit
   --check   only list what is missing; exit status 1 when something is
 TEXT
 }
@@ -30,15 +32,64 @@ tests=(
 tools=(clang-format clang-tidy libomp-dev ccache git) # libomp-dev: the omp.h that clang-tidy reads
 
 check_only=no
+with_cuda=no
 for argument in "$@"; do
     case $argument in
         --tests) packages+=("${tests[@]}") ;;
         --tools) packages+=("${tools[@]}") ;;
+        --cuda) with_cuda=yes ;;
         --check) check_only=yes ;;
         -h | --help) usage && exit 0 ;;
         *) usage >&2 && exit 2 ;;
     esac
 done
+
+frontend_version=1.23.0
+frontend_folder=$(cd "$(dirname "$0")/.." && pwd)/.deps/cudnn-frontend
+
+# cudnn-frontend is a library of headers; its wheel carries them. The rest of the wheel is for Python, and is left out.
+install_cudnn_frontend() {
+    if [ -e "$frontend_folder/$frontend_version" ]; then
+        echo "install_deps.sh: cudnn-frontend $frontend_version is in $frontend_folder."
+        return
+    fi
+    echo "install_deps.sh: missing: the headers of cudnn-frontend $frontend_version"
+    [ "$check_only" = no ] || exit 1
+    if ! python3 -m pip --version >/dev/null 2>&1; then
+        echo "install_deps.sh: python3 -m pip does not run; install python3-pip, or put the headers of cudnn-frontend" >&2
+        echo "$frontend_version into $frontend_folder/include yourself (github.com/NVIDIA/cudnn-frontend)." >&2
+        exit 1
+    fi
+    local wheel
+    wheel=$(mktemp -d)
+    python3 -m pip install -q --disable-pip-version-check --root-user-action=ignore --no-deps --only-binary=:all: \
+        --target "$wheel" "nvidia-cudnn-frontend==$frontend_version"
+    rm -rf "$frontend_folder"
+    mkdir -p "$frontend_folder"
+    cp -r "$wheel/include" "$frontend_folder/include"
+    touch "$frontend_folder/$frontend_version"
+    rm -rf "$wheel"
+    echo "install_deps.sh: cudnn-frontend $frontend_version is now in $frontend_folder."
+}
+
+# The toolkit comes from NVIDIA, in many ways: this only looks whether it is there. CMake looks more closely.
+tell_of_the_toolkit() {
+    if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
+        echo "install_deps.sh: there is a CUDA toolkit."
+        return
+    fi
+    cat <<'TEXT'
+install_deps.sh: there is no CUDA toolkit (nvcc). The CUDA back end needs, on the machine that builds it, CUDA 13 with
+cuBLAS and NVRTC, cuDNN 9 and NCCL 2 with their headers: NVIDIA's packages cuda-toolkit-13-0, cudnn9-cuda-13 and
+libnccl-dev (docs.nvidia.com/cuda/cuda-installation-guide-linux), or a container image with them. Without it the CPU back
+end is built.
+TEXT
+}
+
+if [ "$with_cuda" = yes ]; then
+    install_cudnn_frontend
+    tell_of_the_toolkit
+fi
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     echo "install_deps.sh: this machine has no apt-get. On Debian 12 the packages are:" >&2

@@ -142,6 +142,8 @@ TEST(Config, RulesBetweenOptionsAreChecked) {
     EXPECT_THAT(message(R"({"train.epochs": 0})"), HasSubstr("how long to train"));
     EXPECT_THAT(message(R"({"train.schedule": "cosine"})"), HasSubstr("train.learning_rate"));
     EXPECT_THAT(message(R"({"distributed.communicator": "nccl", "device.kind": "cpu"})"), HasSubstr("nccl needs"));
+    EXPECT_THAT(message(R"({"device.attention": "cudnn", "device.kind": "cpu"})"), HasSubstr("device.kind = cuda"));
+    EXPECT_THAT(message(R"({"device.attention": "cudnn", "train.precision": "f32"})"), HasSubstr("use auto or own"));
 }
 
 TEST(Config, HelpShowsEveryOptionWithItsDefault) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -56,6 +57,72 @@ TEST_P(AttentionContract, RandomLengthsAndHeads) {
         }
         expect_like_the_reference(problem);
     }
+}
+
+// The form of training's micro-batches: no sequence is empty, and the last has a whole number of tiles.
+TEST_P(AttentionContract, TiledPacking) {
+    const std::vector<std::pair<Lengths, Lengths>> both{
+        {{128}, {128}}, {{1, 40, 7, 128}, {1, 40, 7, 128}}, {{130, 5, 60, 256}, {130, 5, 60, 256}}};
+    for (const auto& [queries, keys] : both) {
+        for (const Causal causal : {Causal::kNo, Causal::kYes}) {
+            expect_like_the_reference(
+                {.queries = queries, .keys = keys, .causal = causal, .heads = {2, 32}, .packing = Packing::kTiled});
+        }
+    }
+    expect_like_the_reference(
+        {.queries = {3, 90, 128, 128}, .keys = {200, 1, 33, 256}, .heads = {3, 64}, .packing = Packing::kTiled});
+}
+
+// Queries, keys and values as the model has them: slices of one product, and their gradients slices of its gradient.
+// The memory behind all of them is NaN.
+TEST_P(AttentionContract, TiledSlicesOfOneMatrixGiveWhatSeparateOnesGive) {
+    AttentionProblem problem = self_attention({1, 40, 7, 128}, {2, 32}, Causal::kYes);
+    problem.packing = Packing::kTiled;
+    const std::int64_t rows = total(problem.queries);
+    const std::int64_t columns = problem.heads.heads * problem.heads.width;
+    const auto followed_by_nan = [&](const HostMatrix& matrix) {
+        HostMatrix longer = filled(rows + 256, matrix.columns(), std::numeric_limits<double>::quiet_NaN());
+        for (std::int64_t i = 0; i < matrix.elements(); ++i) longer[i] = matrix[i];
+        return longer;
+    };
+    const auto slice = [&](const HostMatrix& matrix, std::int64_t first) {
+        HostMatrix part(rows, columns);
+        for (std::int64_t r = 0; r < rows; ++r) {
+            for (std::int64_t c = 0; c < columns; ++c) part(r, c) = matrix(r, first + c);
+        }
+        return part;
+    };
+    const HostMatrix qkv = rounded(normal(rows, 3 * columns), type());
+    const HostMatrix dy_values = rounded(normal(rows, columns), type());
+    ContractRun run(backends());
+    const AttentionOperands in = operands(run, problem, slice(qkv, 0), slice(qkv, columns), slice(qkv, 2 * columns));
+    const AttentionOutputs separate = results(run, problem);
+    const ContractOperand dy = run.input(type(), dy_values);
+    const ContractOperand all = run.input(type(), followed_by_nan(qkv));
+    const ContractOperand all_dy = run.input(type(), followed_by_nan(dy_values));
+    const ContractOperand all_y = run.output(type(), rows + 256, columns);
+    const ContractOperand all_stats = run.output(DataType::kF32, rows + 256, problem.heads.heads);
+    const ContractOperand gradients = run.output(type(), rows, 3 * columns);
+    run.run([&](Backend& backend, const ContractPlace& at) {
+        forward_and_backward(backend, at, in, separate, dy);
+        const auto part = [&](const ContractOperand& operand, std::int64_t i) {
+            return at(operand).row_range(0, rows).column_range(i * columns, columns);
+        };
+        Attention operation = in.operation(at);
+        operation.q = part(all, 0);
+        operation.k = part(all, 1);
+        operation.v = part(all, 2);
+        const Tensor stats = at(all_stats).row_range(0, rows);
+        backend.attention_forward(part(all_y, 0), stats, operation);
+        backend.attention_backward(part(gradients, 0), part(gradients, 1), part(gradients, 2), part(all_dy, 0),
+                                   part(all_y, 0), stats, at(separate.scratch), operation);
+    });
+    const AttentionMagnitudes magnitudes = attention_magnitudes(values_of(run, in, kept_all), run.wanted(dy));
+    const HostMatrix got = run.got(gradients);
+    EXPECT_TRUE(close(slice(run.got(all_y), 0), run.got(separate.y), magnitudes.y, tolerance(160, 1.0)));
+    EXPECT_TRUE(close(slice(got, 0), run.got(separate.dq), magnitudes.dq, tolerance(160, 3.0)));
+    EXPECT_TRUE(close(slice(got, columns), run.got(separate.dk), magnitudes.dk, tolerance(160, 3.0)));
+    EXPECT_TRUE(close(slice(got, 2 * columns), run.got(separate.dv), magnitudes.dv, tolerance(160, 1.0)));
 }
 
 TEST_P(AttentionContract, StatsMayBeAbsentInTheForwardPass) {

@@ -115,6 +115,13 @@ Options run_options() {
                "what computes"),
         option("device.threads", &Config::device, &DeviceConfig::threads, between(0, 4096),
                "per rank; 0: the cores of this host divided by its ranks"),
+        option("device.attention", &Config::device, &DeviceConfig::attention,
+               Choices<AttentionKind>{
+                   {"auto", AttentionKind::kAuto}, {"own", AttentionKind::kOwn}, {"cudnn", AttentionKind::kCudnn}},
+               "on a GPU; auto: cudnn for bf16, own for f32"),
+        option("device.deterministic", &Config::device, &DeviceConfig::deterministic,
+               Choices<DeterministicMode>{{"no", DeterministicMode::kNo}, {"yes", DeterministicMode::kYes}},
+               "on a GPU, the same bits in every run, slower; the CPU always gives them"),
         option(
             "distributed.communicator", &Config::distributed, &DistributedConfig::communicator,
             Choices<CommunicatorKind>{

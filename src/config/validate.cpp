@@ -27,11 +27,20 @@ void validate_model(const ModelConfig& model) {
             "model.kind = decoder_only cannot be trained by this version; use encoder_decoder");
 }
 
+void validate_device(const Config& config) {
+    if (config.device.attention != AttentionKind::kCudnn) return;
+    require(config.device.kind != DeviceKind::kCpu, ErrorCode::kConfiguration,
+            "device.attention = cudnn needs device.kind = cuda, but it is cpu; use auto");
+    require(config.train.precision == Precision::kBf16, ErrorCode::kConfiguration,
+            "device.attention = cudnn takes train.precision = bf16, but it is f32; use auto or own");
+}
+
 }  // namespace
 
 void validate(const Config& config) {
     validate_data(config.data);
     validate_model(config.model);
+    validate_device(config);
     require(config.train.epochs > 0 || config.train.steps > 0, ErrorCode::kConfiguration,
             "train.epochs and train.steps are both 0: say how long to train");
     require(config.train.schedule != Schedule::kCosine || config.train.learning_rate > 0, ErrorCode::kConfiguration,

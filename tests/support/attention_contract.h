@@ -29,6 +29,7 @@ struct AttentionProblem {
     Heads heads = {};
     Layout layout = Layout::kPacked;
     Dropout dropout = {};
+    Packing packing = Packing::kPlain;
 };
 
 inline std::int64_t total(const Lengths& lengths) {
@@ -49,10 +50,10 @@ inline HostMatrix offsets_of(const Lengths& lengths) {
 }
 
 inline std::string told(const AttentionProblem& problem) {
-    return fmt::format("queries [{}] keys [{}] H {} D {} {} {}", fmt::join(problem.queries, " "),
-                       fmt::join(problem.keys, " "), problem.heads.heads, problem.heads.width,
-                       problem.causal == Causal::kYes ? "causal" : "full",
-                       problem.layout == Layout::kPacked ? "packed" : "strided");
+    return fmt::format(
+        "queries [{}] keys [{}] H {} D {} {} {}{}", fmt::join(problem.queries, " "), fmt::join(problem.keys, " "),
+        problem.heads.heads, problem.heads.width, problem.causal == Causal::kYes ? "causal" : "full",
+        problem.layout == Layout::kPacked ? "packed" : "strided", problem.packing == Packing::kTiled ? " tiled" : "");
 }
 
 inline AttentionProblem self_attention(const Lengths& lengths, const Heads& heads, Causal causal) {
@@ -60,6 +61,13 @@ inline AttentionProblem self_attention(const Lengths& lengths, const Heads& head
 }
 
 inline float scale_of(const Heads& heads) { return 1.0F / std::sqrt(static_cast<float>(heads.width)); }
+
+inline Offsets offsets(const Lengths& lengths, Packing packing, const Tensor& values) {
+    return {.values = values,
+            .sequences = static_cast<std::int64_t>(lengths.size()),
+            .max_length = longest(lengths),
+            .packing = packing};
+}
 
 // The operands of a problem in a run.
 struct AttentionOperands {
@@ -71,12 +79,11 @@ struct AttentionOperands {
     AttentionProblem problem;
 
     [[nodiscard]] Attention operation(const ContractPlace& at) const {
-        const auto sequences = static_cast<std::int64_t>(problem.queries.size());
         return {.q = at(q),
                 .k = at(k),
                 .v = at(v),
-                .q_offsets = {.values = at(q_offsets), .sequences = sequences, .max_length = longest(problem.queries)},
-                .kv_offsets = {.values = at(kv_offsets), .sequences = sequences, .max_length = longest(problem.keys)},
+                .q_offsets = offsets(problem.queries, problem.packing, at(q_offsets)),
+                .kv_offsets = offsets(problem.keys, problem.packing, at(kv_offsets)),
                 .causal = problem.causal,
                 .heads = problem.heads.heads,
                 .scale = scale_of(problem.heads),
@@ -126,6 +133,11 @@ class AttentionContract : public ContractTest {
                     shape.q = make_tensor(nullptr, type(), queries, columns);
                     shape.k = make_tensor(nullptr, type(), keys, columns);
                     shape.v = shape.k;
+                    shape.q_offsets = offsets(problem.queries, problem.packing, {});
+                    shape.kv_offsets = offsets(problem.keys, problem.packing, {});
+                    shape.causal = problem.causal;
+                    shape.scale = scale_of(problem.heads);
+                    shape.dropout = problem.dropout;
                     shape.heads = problem.heads.heads;
                     return backend.attention_scratch_bytes(shape);
                 })};
@@ -139,8 +151,11 @@ class AttentionContract : public ContractTest {
                                    at(out.scratch), operation);
     }
 
-    // All results against those of the reference, within bounds that the reference's probabilities give.
-    void expect_like_the_reference(const AttentionProblem& problem) {
+    // All results against those of the reference, within bounds that the reference's probabilities give. Heads are
+    // widened to what the back end under test takes.
+    void expect_like_the_reference(AttentionProblem problem) {
+        const std::int64_t multiple = GetParam().head_multiple;
+        problem.heads.width = (problem.heads.width + multiple - 1) / multiple * multiple;
         SCOPED_TRACE(told(problem));
         ContractRun run(backends());
         const AttentionOperands in = operands(run, problem);

@@ -23,6 +23,7 @@ struct ContractCase {
     std::string name;
     std::function<std::unique_ptr<Backend>(int threads)> make;
     DataType type = DataType::kF32;
+    std::int64_t head_multiple = 1;  ///< attention's heads have so many columns, or a multiple
 };
 
 void PrintTo(const ContractCase& contract_case, std::ostream* stream);  // what GoogleTest calls the parameter

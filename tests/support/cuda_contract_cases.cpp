@@ -1,18 +1,19 @@
-// The contract suite's cases on a GPU. Algorithms are chosen by shape alone, so that two instances agree in every bit.
+// The contract suite's cases on a GPU, with our own attention and with cuDNN's; deterministic, so that runs agree in
+// every bit.
 #include "duologue/backend/cuda_backend.h"
 #include "support/contract.h"
 
 namespace duologue {
 
 std::vector<ContractCase> contract_cases() {
-    std::vector<ContractCase> cases;
-    for (const DataType type : {DataType::kF32, DataType::kBf16}) {
-        cases.push_back(
-            {.name = "cuda",
-             .make = [](int /*threads*/) { return make_cuda_backend({.matmul = MatmulChoice::kHeuristic}); },
-             .type = type});
-    }
-    return cases;
+    const auto with = [](AttentionChoice attention) {
+        return [attention](int /*threads*/) {
+            return make_cuda_backend({.attention = attention, .deterministic = Deterministic::kYes});
+        };
+    };
+    return {{.name = "cuda", .make = with(AttentionChoice::kAuto), .type = DataType::kF32},
+            {.name = "cuda_own_attention", .make = with(AttentionChoice::kOwn), .type = DataType::kBf16},
+            {.name = "cuda_cudnn", .make = with(AttentionChoice::kCudnn), .type = DataType::kBf16, .head_multiple = 8}};
 }
 
 }  // namespace duologue

@@ -1,4 +1,5 @@
-// The CUDA back end: one NVIDIA GPU through cuBLASLt and own kernels. Absent from builds without CUDA.
+// The CUDA back end: one NVIDIA GPU through cuBLASLt, cuDNN and own kernels, in a module that is loaded when it is
+// asked for (core/device_module.h).
 #pragma once
 
 #include <cstdint>
@@ -9,13 +10,20 @@
 
 namespace duologue {
 
-/// How the algorithm of a matrix product is chosen. kTimed: the fastest of the library's candidates, timed once per
-/// shape. kHeuristic: the library's first, a function of the shape alone, so that another process gets the same bits.
-enum class MatmulChoice : std::uint8_t { kTimed, kHeuristic };
+/// Who computes attention over sequences. kAuto: cuDNN for bf16, this project's exact kernels for f32. kOwn: always
+/// these. kCudnn: always cuDNN, which takes bf16 only. What the chosen one does not take is an error. Decoding (one
+/// query per sequence) is this project's in any case.
+enum class AttentionChoice : std::uint8_t { kAuto, kOwn, kCudnn };
+
+/// kNo: the fastest algorithms; sums may be taken in another order each time. kYes: equal inputs give equal bits, in
+/// another process too: products by the library's first choice instead of by timing, attention's gradients in a fixed
+/// order (more memory, slower).
+enum class Deterministic : std::uint8_t { kNo, kYes };
 
 struct CudaOptions {
     int device = 0;  ///< among the GPUs that this process may use
-    MatmulChoice matmul = MatmulChoice::kTimed;
+    AttentionChoice attention = AttentionChoice::kAuto;
+    Deterministic deterministic = Deterministic::kNo;
 };
 
 class CudaBackend : public Backend {
@@ -23,7 +31,8 @@ class CudaBackend : public Backend {
     [[nodiscard]] virtual DeviceStream compute_stream() const = 0;
 };
 
-/// How many GPUs this process may use; 0 where there is none, no driver, or no CUDA back end in this build.
+/// How many GPUs this process may use; 0 where there is none, no driver, or no CUDA back end in this build or
+/// no CUDA library to load it with.
 [[nodiscard]] int cuda_device_count();
 
 /// Error kDevice where this build has no CUDA back end, there is no such GPU, or it is older than sm_80.

@@ -14,6 +14,8 @@ enum class Activation : std::uint8_t { kRelu, kGelu };
 enum class Precision : std::uint8_t { kF32, kBf16 };
 enum class Schedule : std::uint8_t { kPaper, kCosine, kConstant };
 enum class DeviceKind : std::uint8_t { kAuto, kCpu, kCuda };
+enum class AttentionKind : std::uint8_t { kAuto, kOwn, kCudnn };
+enum class DeterministicMode : std::uint8_t { kNo, kYes };
 enum class CommunicatorKind : std::uint8_t { kAuto, kMpi, kNccl };
 enum class Resume : std::uint8_t { kAuto, kNever };
 enum class ChatAtEnd : std::uint8_t { kAuto, kNever };
@@ -74,7 +76,9 @@ struct OutputConfig {
 
 struct DeviceConfig {
     DeviceKind kind = DeviceKind::kAuto;
-    int threads = 0;  ///< per rank; 0: the cores of this host divided by its ranks
+    int threads = 0;                                 ///< per rank; 0: the cores of this host divided by its ranks
+    AttentionKind attention = AttentionKind::kAuto;  ///< on a GPU
+    DeterministicMode deterministic = DeterministicMode::kNo;  ///< on a GPU; the CPU always is
 };
 
 struct DistributedConfig {

@@ -1,9 +1,9 @@
 // Describing products to cuBLASLt, choosing among its algorithms by time, and the paths beside it.
 #include "backend/cuda/cublaslt_matmul.h"
 
-#include <bit>
 #include <limits>
 
+#include "backend/cuda/buckets.h"
 #include "backend/cuda/cublaslt_problem.h"
 
 namespace duologue::cuda {
@@ -19,13 +19,6 @@ constexpr int kFusesActivationsFrom = 90;
 constexpr std::int64_t kFusedColumnMultiple = 128;
 
 bool has_activation(Epilogue epilogue) { return epilogue != Epilogue::kNone && epilogue != Epilogue::kBias; }
-
-// Up to eight buckets between a power of two and the next.
-std::int64_t bucket_of(std::int64_t length) {
-    const auto width = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(length)));
-    const std::int64_t step = std::int64_t{1} << std::max(0, width - 4);
-    return (length + step - 1) / step * step;
-}
 
 std::int64_t inner_of(const Matmul& operation) {
     return operation.transpose_a == Transpose::kYes ? operation.a.rows : operation.a.columns;

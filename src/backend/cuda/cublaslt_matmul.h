@@ -13,12 +13,15 @@
 
 #include "backend/cuda/kernels.h"
 #include "duologue/backend/backend.h"
-#include "duologue/backend/cuda_backend.h"
 
 namespace duologue::cuda {
 
 /// What cuBLASLt may use at a time: what it recommends for Hopper.
 inline constexpr std::int64_t kMatmulWorkspaceBytes = std::int64_t{32} << 20;
+
+/// How the algorithm of a matrix product is chosen. kTimed: the fastest of the library's candidates, timed once per
+/// shape. kHeuristic: the library's first, a function of the shape alone, so that another process gets the same bits.
+enum class MatmulChoice : std::uint8_t { kTimed, kHeuristic };
 
 class CublasLtMatmul {
    public:

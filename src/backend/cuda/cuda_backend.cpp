@@ -1,17 +1,16 @@
 // The CUDA back end: memory, one stream, and the way from every operation to its kernel or library.
-#include "duologue/backend/cuda_backend.h"
-
 #include <string>
 #include <utility>
 
 #include "backend/cuda/check.h"
 #include "backend/cuda/cublaslt_matmul.h"
+#include "backend/cuda/cudnn_attention.h"
+#include "backend/cuda/entry.h"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/upload_ring.h"
 #include "duologue/core/arena.h"
 
-namespace duologue {
-
-namespace cuda {
+namespace duologue::cuda {
 
 namespace {
 
@@ -25,7 +24,7 @@ struct StreamDeleter {
 using Stream = std::unique_ptr<std::remove_pointer_t<cudaStream_t>, StreamDeleter>;
 
 cudaDeviceProp properties_of(int device) {
-    const int devices = cuda_device_count();
+    const int devices = device_count();
     require(device >= 0 && device < devices, ErrorCode::kDevice,
             "GPU {} was asked for, but this process can use {}; start as many ranks per host as it has GPUs, or choose "
             "device.kind=cpu",
@@ -83,13 +82,19 @@ class GpuBackend final : public CudaBackend {
         : device_(options.device),
           properties_(properties_of(options.device)),
           stream_(make_stream()),
+          uploads_(stream_.get()),
           workspace_(allocate_zeroed(kWorkspaceBytes, stream_.get())),
           random_key_(allocate_zeroed(sizeof(std::uint64_t), stream_.get())),
           launch_{.stream = stream_.get(),
                   .multiprocessors = properties_.multiProcessorCount,
                   .workspace = {.data = workspace_.data(), .bytes = kWorkspaceBytes},
                   .random_key = static_cast<std::uint64_t*>(random_key_.data())},
-          matmul_(launch_, 10 * properties_.major + properties_.minor, options.matmul) {}
+          matmul_(launch_, capability(),
+                  options.deterministic == Deterministic::kYes ? MatmulChoice::kHeuristic : MatmulChoice::kTimed),
+          attention_choice_(options.attention),
+          attention_(options.attention == AttentionChoice::kOwn
+                         ? nullptr
+                         : std::make_unique<CudnnAttention>(launch_, capability(), options.deterministic)) {}
     ~GpuBackend() override { cudaStreamSynchronize(stream_.get()); }
     GpuBackend(const GpuBackend&) = delete;
     GpuBackend& operator=(const GpuBackend&) = delete;
@@ -97,11 +102,12 @@ class GpuBackend final : public CudaBackend {
     GpuBackend& operator=(GpuBackend&&) = delete;
 
     [[nodiscard]] std::string description() const override {
-        return fmt::format("GPU {}: {}, sm_{}{}, {} multiprocessors, {:.1f} GiB; CUDA {}, cuBLASLt {}", device_,
+        return fmt::format("GPU {}: {}, sm_{}{}, {} multiprocessors, {:.1f} GiB; CUDA {}, cuBLASLt {}, {}", device_,
                            properties_.name, properties_.major, properties_.minor, properties_.multiProcessorCount,
                            static_cast<double>(properties_.totalGlobalMem) / 0x1p30, CUDART_VERSION,
-                           cublasLtGetVersion());
+                           cublasLtGetVersion(), attention_ == nullptr ? "own attention" : "cuDNN " + cudnn_version());
     }
+    [[nodiscard]] Packing packing() const override { return attention_ == nullptr ? Packing::kPlain : Packing::kTiled; }
     [[nodiscard]] DeviceStream compute_stream() const override { return {.device = device_, .stream = stream_.get()}; }
 
    private:
@@ -121,11 +127,7 @@ class GpuBackend final : public CudaBackend {
                                 static_cast<std::size_t>(x.rows), cudaMemcpyDeviceToDevice, stream_.get()),
               "copy");
     }
-    // From pageable memory the call returns when the values have left it.
-    void do_upload(const Tensor& y, const void* host) override {
-        check(cudaMemcpyAsync(y.data, host, static_cast<std::size_t>(y.bytes()), cudaMemcpyHostToDevice, stream_.get()),
-              "upload");
-    }
+    void do_upload(const Tensor& y, const void* host) override { uploads_.upload(y.data, host, y.bytes()); }
     void do_download(void* host, const Tensor& x) override {
         check(cudaMemcpyAsync(host, x.data, static_cast<std::size_t>(x.bytes()), cudaMemcpyDeviceToHost, stream_.get()),
               "download");
@@ -163,19 +165,20 @@ class GpuBackend final : public CudaBackend {
     // --- attention
 
     void do_attention_forward(const Tensor& y, const Tensor& stats, const Attention& operation) override {
+        if (by_cudnn(operation.q.type)) return attention_->forward(y, stats, operation);
         require_head(operation);
         check(cuda::attention_forward(launch_, y, stats, operation), "attention_forward");
     }
     void do_attention_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dy, const Tensor& y,
                                const Tensor& stats, const Tensor& scratch, const Attention& operation) override {
+        const AttentionGradients gradients{
+            .dq = dq, .dk = dk, .dv = dv, .dy = dy, .y = y, .stats = stats, .products = scratch.as<float>()};
+        if (by_cudnn(operation.q.type)) return attention_->backward(gradients, scratch, operation);
         require_head(operation);
-        check(cuda::attention_backward(
-                  launch_,
-                  {.dq = dq, .dk = dk, .dv = dv, .dy = dy, .y = y, .stats = stats, .products = scratch.as<float>()},
-                  operation),
-              "attention_backward");
+        check(cuda::attention_backward(launch_, gradients, operation), "attention_backward");
     }
     [[nodiscard]] std::int64_t do_attention_scratch_bytes(const Attention& operation) const override {
+        if (by_cudnn(operation.q.type)) return attention_->scratch_bytes(operation);
         return operation.q.rows * operation.heads * size_of(DataType::kF32);
     }
     void do_attention_decode(const Tensor& y, const AttentionDecode& operation) override {
@@ -219,28 +222,33 @@ class GpuBackend final : public CudaBackend {
     }
     void do_adamw(const AdamW& operation) override { check(cuda::adamw(launch_, operation), "adamw"); }
 
+    [[nodiscard]] int capability() const { return 10 * properties_.major + properties_.minor; }
+    [[nodiscard]] bool by_cudnn(DataType type) const {
+        if (attention_choice_ == AttentionChoice::kAuto) return type == DataType::kBf16;
+        return attention_choice_ == AttentionChoice::kCudnn;
+    }
+
     int device_;
     cudaDeviceProp properties_;
     Stream stream_;
+    UploadRing uploads_;
     DeviceBuffer workspace_;
     DeviceBuffer random_key_;
     Launch launch_;
     CublasLtMatmul matmul_;
+    AttentionChoice attention_choice_;
+    std::unique_ptr<CudnnAttention> attention_;  // absent with AttentionChoice::kOwn
 };
 
 }  // namespace
 
-}  // namespace cuda
-
-int cuda_device_count() {
+int device_count() {
     int devices = 0;
     if (cudaGetDeviceCount(&devices) == cudaSuccess) return devices;
     cudaGetLastError();  // forgets the failure: no driver or no card is an answer
     return 0;
 }
 
-std::unique_ptr<CudaBackend> make_cuda_backend(const CudaOptions& options) {
-    return std::make_unique<cuda::GpuBackend>(options);
-}
+std::unique_ptr<CudaBackend> make_backend(const CudaOptions& options) { return std::make_unique<GpuBackend>(options); }
 
-}  // namespace duologue
+}  // namespace duologue::cuda

@@ -1,0 +1,17 @@
+// The module of the program that needs CUDA's libraries: loaded when a GPU is asked for, so that nothing else needs
+// them.
+#pragma once
+
+namespace duologue {
+
+/// The function `name` (extern "C") of libduologue_cuda.so, which lies beside the program or in ../lib of it. Error
+/// kDevice where this build has no such module, or where it cannot be loaded: then with what the loader misses.
+[[nodiscard]] void* device_module_function(const char* name);
+
+/// The same as a pointer to a function of this type.
+template <class Function>
+[[nodiscard]] Function* device_module_function(const char* name) {
+    return reinterpret_cast<Function*>(device_module_function(name));
+}
+
+}  // namespace duologue

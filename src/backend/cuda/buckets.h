@@ -1,0 +1,20 @@
+// Lengths rounded up to a few, so that what is made for a length serves its neighbours too.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+
+namespace duologue::cuda {
+
+[[nodiscard]] constexpr std::int64_t rounded_up(std::int64_t length, std::int64_t multiple) {
+    return (length + multiple - 1) / multiple * multiple;
+}
+
+/// The length or a little more: eight values between a power of two and the next.
+[[nodiscard]] constexpr std::int64_t bucket_of(std::int64_t length) {
+    const auto width = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(length)));
+    return rounded_up(length, std::int64_t{1} << std::max(0, width - 4));
+}
+
+}  // namespace duologue::cuda
