@@ -25,11 +25,18 @@ gpus() {
     nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU' || true
 }
 
-# One rank per GPU that the program $1 can use; without one, a rank for every 8 cores, but at least $2 where there are
-# as many cores. A program can use GPUs when it is linked with CUDA's libraries.
+# Whether the program $1 has the CUDA back end: a module beside it or in ../lib, where the program itself looks for it.
+has_cuda() {
+    local folder
+    folder=$(dirname "$(realpath "$1")")
+    [ -e "$folder/libduologue_cuda.so" ] || [ -e "$folder/../lib/libduologue_cuda.so" ]
+}
+
+# One rank per GPU where the program $1 has the CUDA back end; without GPUs a rank for every 8 cores, but at least $2 where
+# there are as many cores.
 ranks_of_this_machine() {
     local ranks=0
-    ! ldd "$1" | grep -q libcublas || ranks=$(gpus)
+    ! has_cuda "$1" || ranks=$(gpus)
     [ "$ranks" -eq 0 ] || { echo "$ranks" && return; }
     ranks=$((($(cores) + 7) / 8))
     [ "$ranks" -ge "$2" ] || ranks=$(($(cores) < $2 ? $(cores) : $2))

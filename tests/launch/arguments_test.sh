@@ -43,10 +43,40 @@ output=$("$cluster" --hosts hosts --program program --config x 2>&1)
 grep -q "1 ranks on 1 hosts (localhost:1)" <<<"$output" || fail "cluster.sh does not say what it starts: $output"
 grep -qx "program train --config x" <<<"$output" || fail "cluster.sh did not start the program: $output"
 
-# An srun that starts nothing and ends with 0, as Slurm's does when a launch fails, is no success.
+# A rank per GPU, if the program has the CUDA back end: a module that is beside it or in ../lib.
+mkdir gpus bin lib
+printf '#!/bin/sh\nprintf "GPU %%d: test\\n" 0 1 2 3 4\n' >gpus/nvidia-smi
+printf '#!/bin/sh\nexit 0\n' >gpus/mpirun
+chmod +x gpus/*
+cp program bin/
+says_ranks() {
+    local output
+    output=$(env PATH="$folder/gpus:$PATH" "$local" --program "$2" --config x 2>&1)
+    grep -q "== $1 ranks on this machine" <<<"$output" || fail "local.sh does not start $1 ranks of $2: $output"
+}
+without_gpus=$((($(nproc) + 7) / 8))
+[ "$without_gpus" -ge 2 ] || without_gpus=$(($(nproc) < 2 ? $(nproc) : 2))
+says_ranks "$without_gpus" bin/program
+touch lib/libduologue_cuda.so
+says_ranks 5 bin/program
+mv lib/libduologue_cuda.so bin/
+says_ranks 5 bin/program
+ln -s bin/program linked # as /usr/local/bin may have it
+says_ranks 5 linked
+
+# With --nodes alone Slurm sets no SLURM_NTASKS, and starts a rank on each.
 mkdir fake
+printf '#!/bin/sh\nshift 2\nexec "$@"\n' >fake/srun
+printf '#!/bin/sh\nexit 0\n' >fake/scontrol
+chmod +x fake/*
+status=0
+output=$(env -u SLURM_NTASKS PATH="$folder/fake:$PATH" SLURM_JOB_ID=1 SLURM_JOB_NODELIST=here SLURM_JOB_NUM_NODES=3 \
+    SLURM_PROCID=0 bash "$repository/launch/slurm.sbatch" --program program --config x 2>&1) || status=$?
+[ "$status" -eq 0 ] || fail "slurm.sbatch ended with $status where only --nodes was given: $output"
+grep -q ": 3 ranks of $folder/program train" <<<"$output" || fail "slurm.sbatch does not say how many ranks: $output"
+
+# An srun that starts nothing and ends with 0, as Slurm's does when a launch fails, is no success.
 printf '#!/bin/sh\nexit 0\n' >fake/srun
-chmod +x fake/srun
 status=0
 output=$(env PATH="$folder/fake:$PATH" SLURM_JOB_ID=1 SLURM_JOB_NODELIST=here SLURM_NTASKS=1 \
     bash "$repository/launch/slurm.sbatch" --program program --config x 2>&1) || status=$?
