@@ -5,6 +5,8 @@ import json
 import re
 from pathlib import Path
 
+from job_kinds import COUNT, OBJECT, SECONDS, SWITCH, TEXT, TEXTS, VALUES, JobError, require
+
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 # The trainer's log lines are `[rank 0] step=10 epoch=1 train_loss=5.1 ...`, with mpirun's or the toolkit's tag before them.
@@ -22,29 +24,29 @@ METRICS = {
     "validation:unigram_perplexity": "unigram_perplexity",
 }
 
-# key: default; ... means that it has to be given.
+# key: kind and default. ... means that it has to be given; with the default None it may be null.
 JOB = {
-    "job_name": "duologue",
-    "region": ...,
-    "role_arn": ...,
-    "image_uri": ...,
-    "instances": ...,
-    "ranks_per_host": None,
-    "channels": ...,
-    "output_s3_uri": ...,
-    "checkpoints_s3_uri": None,
-    "spot": False,
-    "max_run_seconds": 86400,
-    "max_wait_seconds": None,
-    "hyperparameters": {},
-    "mpi_options": "--NCCL_DEBUG WARN",
-    "environment": {},
-    "network": None,
-    "tags": {},
+    "job_name": (TEXT, "duologue"),
+    "region": (TEXT, ...),
+    "role_arn": (TEXT, ...),
+    "image_uri": (TEXT, ...),
+    "instances": (OBJECT, ...),
+    "ranks_per_host": (COUNT, None),
+    "channels": (OBJECT, ...),
+    "output_s3_uri": (TEXT, ...),
+    "checkpoints_s3_uri": (TEXT, None),
+    "spot": (SWITCH, False),
+    "max_run_seconds": (COUNT, 86400),
+    "max_wait_seconds": (COUNT, None),
+    "hyperparameters": (VALUES, {}),
+    "mpi_options": (TEXT, "--NCCL_DEBUG WARN"),
+    "environment": (VALUES, {}),
+    "network": (OBJECT, None),
+    "tags": (VALUES, {}),
 }
-INSTANCES = {"type": ..., "count": 1, "volume_gb": 100, "keep_alive_seconds": 0}
-CHANNEL = {"s3_uri": ..., "mode": "File"}
-NETWORK = {"subnets": ..., "security_groups": ..., "encrypt_between_hosts": False}
+INSTANCES = {"type": (TEXT, ...), "count": (COUNT, 1), "volume_gb": (COUNT, 100), "keep_alive_seconds": (SECONDS, 0)}
+CHANNEL = {"s3_uri": (TEXT, ...), "mode": (TEXT, "File")}
+NETWORK = {"subnets": (TEXTS, ...), "security_groups": (TEXTS, ...), "encrypt_between_hosts": (SWITCH, False)}
 
 # The toolkit sets these itself, and mpirun refuses a key that stands twice.
 MCA_KEYS_OF_THE_TOOLKIT = (
@@ -60,10 +62,6 @@ MCA_KEYS_OF_THE_TOOLKIT = (
 PLAIN = re.compile(r"[A-Za-z0-9_./:=,+-]*")
 
 
-class JobError(Exception):
-    """What is wrong with a job's description, and what to write instead."""
-
-
 def with_defaults(given, known, where):
     """`given` with the defaults of `known`; names that are not known are answered with the nearest that is."""
     if not isinstance(given, dict):
@@ -72,10 +70,12 @@ def with_defaults(given, known, where):
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             raise JobError(f"{where} has no key '{key}'" + (f"; did you mean '{near[0]}'?" if near else ""))
-    for key, default in known.items():
+    for key, (kind, default) in known.items():
         if default is ... and key not in given:
             raise JobError(f"{where} lacks '{key}'")
-    return {**{key: default for key, default in known.items() if default is not ...}, **given}
+        if key in given and not (default is None and given[key] is None):
+            require(kind, given[key], key if known is JOB else f"{where}.{key}")
+    return {**{key: default for key, (_, default) in known.items() if default is not ...}, **given}
 
 
 def read_job(path, hyperparameters=()):
@@ -86,7 +86,7 @@ def read_job(path, hyperparameters=()):
         raise JobError(f"cannot read '{path}': {error}") from error
     job = with_defaults(job, JOB, "the job")
     job["instances"] = with_defaults(job["instances"], INSTANCES, "instances")
-    job["channels"] = {name: with_defaults(value, CHANNEL, name) for name, value in job["channels"].items()}
+    job["channels"] = {name: with_defaults(value, CHANNEL, f"channels.{name}") for name, value in job["channels"].items()}
     if job["network"] is not None:
         job["network"] = with_defaults(job["network"], NETWORK, "network")
     job["hyperparameters"] = {**job["hyperparameters"], **dict(hyperparameters)}
@@ -125,14 +125,22 @@ def check_mpi_options(options):
             raise JobError(f"mpi_options sets {key}, which the toolkit sets already; mpirun does not start then")
 
 
-def check_ranks(job):
-    """As the trainer would, but before an instance is paid for: ranks share a step's micro-batches evenly."""
-    if job["ranks_per_host"] is None:
-        return
+def micro_batches_per_step(job):
+    """The number that the trainer will have: the hyperparameter, or what the chosen configuration says."""
+    name = "train.micro_batches_per_step"
     config = CONFIGS / f"{job['hyperparameters'].get('config', 'base')}.json"
     chosen = json.loads(config.read_text()) if config.exists() else {}
-    default = chosen.get("train", {}).get("micro_batches_per_step", 4)
-    micro_batches = int(job["hyperparameters"].get("train.micro_batches_per_step", default))
+    value = job["hyperparameters"].get(name, chosen.get("train", {}).get("micro_batches_per_step", 4))
+    if not re.fullmatch("[1-9][0-9]*", str(value)):  # a command line's is text
+        raise JobError(f"hyperparameters: {name} = {json.dumps(value)} must be {COUNT.name}")
+    return int(value)
+
+
+def check_ranks(job):
+    """As the trainer would, but before an instance is paid for: ranks share a step's micro-batches evenly."""
+    micro_batches = micro_batches_per_step(job)
+    if job["ranks_per_host"] is None:
+        return  # the toolkit counts GPUs there, and the trainer checks
     ranks = job["ranks_per_host"] * job["instances"]["count"]
     if micro_batches % ranks:
         raise JobError(f"train.micro_batches_per_step = {micro_batches} is not a multiple of the job's {ranks} ranks")

@@ -89,6 +89,51 @@ def test_a_wrong_description_is_refused_by_name(tmp_path, message):
         job(tmp_path, REFUSED_DESCRIPTIONS[message])
 
 
+WRONG_KINDS = {
+    "ranks_per_host = 0 must be a whole number from 1": lambda job: job.update(ranks_per_host=0),
+    'ranks_per_host = "4" must be a whole number': lambda job: job.update(ranks_per_host="4"),
+    "ranks_per_host = true must be a whole number": lambda job: job.update(ranks_per_host=True),
+    'train.micro_batches_per_step = "eight" must be a whole number': lambda job: job["hyperparameters"].update(
+        {"train.micro_batches_per_step": "eight"}
+    ),
+    "train.micro_batches_per_step = 0 must be a whole number from 1": lambda job: job.update(
+        ranks_per_host=None, hyperparameters={"train.micro_batches_per_step": 0}
+    ),
+    "channels = [] must be an object": lambda job: job.update(channels=[]),
+    "channels.training must be an object with the keys s3_uri, mode": lambda job: job["channels"].update(training="s3://a"),
+    "channels.training.s3_uri = 5 must be text": lambda job: job["channels"]["training"].update(s3_uri=5),
+    "channels.prompts.mode = null must be text": lambda job: job["channels"]["prompts"].update(mode=None),
+    "mpi_options = null must be text": lambda job: job.update(mpi_options=None),
+    'max_run_seconds = "86400" must be a whole number': lambda job: job.update(max_run_seconds="86400"),
+    "hyperparameters = [] must be an object": lambda job: job.update(hyperparameters=[]),
+    "hyperparameters.train.epochs = null must be text, a number, true or false": lambda job: job.update(
+        hyperparameters={"train.epochs": None}
+    ),
+    "environment = 5 must be an object": lambda job: job.update(environment=5),
+    'tags = ["a"] must be an object': lambda job: job.update(tags=["a"]),
+    'instances.count = "2" must be a whole number from 1': lambda job: job["instances"].update(count="2"),
+    "instances.volume_gb = 1.5 must be a whole number": lambda job: job["instances"].update(volume_gb=1.5),
+    "instances = null must be an object": lambda job: job.update(instances=None),
+    "spot = 1 must be true or false": lambda job: job.update(spot=1),
+    'network.subnets = "subnet-1" must be a list of text': lambda job: job.update(
+        network={"subnets": "subnet-1", "security_groups": []}
+    ),
+    "output_s3_uri = null must be text": lambda job: job.update(output_s3_uri=None),
+}
+
+
+@pytest.mark.parametrize("message", WRONG_KINDS)
+def test_a_value_of_another_kind_is_refused_with_key_value_and_what_is_expected(tmp_path, message):
+    with pytest.raises(JobError) as refusal:
+        job(tmp_path, WRONG_KINDS[message])
+    assert message in str(refusal.value)
+
+
+def test_what_has_no_default_may_be_null(tmp_path):
+    nothing = {"ranks_per_host": None, "checkpoints_s3_uri": None, "spot": False, "max_wait_seconds": None, "network": None}
+    validate("CreateTrainingJob", build_request(job(tmp_path, lambda job: job.update(nothing)), "a"))
+
+
 @pytest.mark.parametrize("name, value", [("epochs", 3), ("train.epochs", "3; rm"), ("chat.prompts", "it's")])
 def test_a_hyperparameter_that_would_not_arrive_is_refused(tmp_path, name, value):
     with pytest.raises(JobError, match=name):

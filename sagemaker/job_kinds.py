@@ -1,0 +1,41 @@
+"""What kind of value each key of a job's description takes, and what is said to another one."""
+
+import json
+from typing import Any, Callable, NamedTuple
+
+
+class JobError(Exception):
+    """What is wrong with a job's description, and what to write instead."""
+
+
+class Kind(NamedTuple):
+    name: str
+    holds: Callable[[Any], bool]
+    each: Any = None  # of an object, the kind of its values
+
+
+def whole_number(least):
+    return Kind(f"a whole number from {least}", lambda value: type(value) is int and value >= least)
+
+
+def is_texts(value):
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+TEXT = Kind("text", lambda value: isinstance(value, str))
+TEXTS = Kind("a list of text", is_texts)
+SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
+COUNT = whole_number(1)
+SECONDS = whole_number(0)
+PLAIN_VALUE = Kind("text, a number, true or false", lambda value: isinstance(value, (str, int, float, bool)))
+OBJECT = Kind("an object", lambda value: isinstance(value, dict))
+VALUES = Kind("an object", OBJECT.holds, each=PLAIN_VALUE)
+
+
+def require(kind, value, key):
+    """JobError where `value`, which stands at `key`, is of another kind."""
+    if not kind.holds(value):
+        raise JobError(f"{key} = {json.dumps(value)} must be {kind.name}")
+    if kind.each:
+        for name, item in value.items():
+            require(kind.each, item, f"{key}.{name}")
