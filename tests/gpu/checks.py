@@ -78,7 +78,8 @@ def training(session, output, device, steps, *options):
     """The command that trains the demo. Checkpoints of the run go to `output`."""
     return session.program(
         "duologue", "train", "--config", session.root / "configs" / "demo.json", f"--data.path={shards(session)}",
-        f"--output.path={output}", f"--device.kind={device}", f"--train.steps={steps}", "--chat.at_end=never", *options,
+        f"--output.path={output}", f"--device.kind={device}", f"--train.steps={steps}", "--chat.at_end=never",
+        "--train.schedule=paper", *options,  # whose rate at a step does not depend on how many there will be
     )  # fmt: skip
 
 
