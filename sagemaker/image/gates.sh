@@ -52,9 +52,17 @@ check_efa() {
     done
 }
 
-# The plugin opens libcudart by its name without a version.
+# The plugin opens libcudart by its name without a version. The trainer opens its CUDA back end when it has to use a GPU: a
+# job would say only then that it, or a library of it, is missing.
 check_cuda() {
-    local library
+    local library module missing
+    module=$(dirname "$(realpath "$(command -v duologue)")")/../lib/libduologue_cuda.so
+    if [ -e "$module" ]; then
+        missing=$(ldd "$module" | awk '/not found/ {printf " %s", $1}')
+        [ -z "$missing" ] || broken "$(basename "$module") lacks libraries:$missing"
+    else
+        broken "there is no $module, the trainer's CUDA back end"
+    fi
     for library in libcudart.so libcublasLt.so. libcudnn.so. libnccl.so.; do
         ldconfig -p | grep -qF "$library" || broken "the loader does not find $library (CUDA)"
     done

@@ -12,6 +12,10 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 
 install -d "$destination"/{bin,code,python,configs}
 install -m 755 "$bin"/{duologue,duologue-preprocess} "$root/sagemaker/container/sm-entrypoint" "$destination/bin/"
+# The CUDA back end, where it was built: a module that the program looks for in ../lib.
+if [ -e "$bin/../lib/libduologue_cuda.so" ]; then
+    cmake --install "$bin/.." --component cuda --prefix "$destination" --strip >/dev/null
+fi
 install -m 755 "$root/sagemaker/container/train.sh" "$destination/code/"
 install -m 644 "$root/sagemaker/container/trainer_sm.py" "$destination/python/"
 install -m 644 "$root/sagemaker/container/prompts.txt" "$destination/"

@@ -2,7 +2,8 @@
 """Builds the Dockerfile's toolkit and runtime stages without an engine: their lines run in Debian 12 made by debootstrap.
 
 usage: build_in_chroot.py BIN_FOLDER. Left out is what comes from other places than Debian and PyPI: NVIDIA's libraries and
-Amazon's EFA; the build stage is replaced by the programs in BIN_FOLDER. At the end the gates check the image.
+Amazon's EFA. The build stage cannot run here, because it compiles with NVIDIA's images: the programs in BIN_FOLDER, and the
+CUDA module beside them where there is one, take its place. At the end the gates check the image, but for CUDA and EFA.
 """
 
 import os
@@ -94,7 +95,7 @@ def main(bin_folder):
         subprocess.run(install, check=True)
         build("toolkit", stages["toolkit"], base, stages)
         build("runtime", folder / "runtime", base, stages)
-    print("the stages are built, and the image passes its gates")
+    print("toolkit and runtime are built, and pass the gates; not tried: the build stage, CUDA, EFA")
 
 
 if __name__ == "__main__":

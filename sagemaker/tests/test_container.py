@@ -57,6 +57,14 @@ BREAK = {
     "root's key does not open root's account": "echo >/root/.ssh/authorized_keys",
     "sshd does not accept its configuration": "echo Nonsense yes >>/etc/ssh/sshd_config",
     "the loader does not find libnccl-net (EFA)": "true",
+    "there is no /mnt/bin/../lib/libduologue_cuda.so": "fake duologue 'exit 0'",
+    "libduologue_cuda.so lacks libraries: libnowhere.so": """
+        fake duologue 'exit 0'
+        mkdir /mnt/lib
+        echo | gcc -shared -x c - -o /mnt/lib/libnowhere.so
+        echo | gcc -shared -x c - -o /mnt/lib/libduologue_cuda.so -Wl,--no-as-needed -L/mnt/lib -lnowhere
+        rm /mnt/lib/libnowhere.so
+        """,
 }
 
 
@@ -71,7 +79,7 @@ def test_the_gates_name_what_does_not_hold(image, message):
         mount --bind /mnt/ssh /etc/ssh
         fake() {{ printf '#!/bin/sh\\n%s\\n' "$2" >"/mnt/bin/$1" && chmod +x "/mnt/bin/$1"; }}
         {BREAK[message]}
-        PATH=/mnt/bin:$PATH sagemaker/image/gates.sh --efa 2>&1 && echo passed || true
+        PATH=/mnt/bin:$PATH sagemaker/image/gates.sh --efa --cuda 2>&1 && echo passed || true
         """)
     assert f"gates.sh: {message}" in said and "passed" not in said
 
