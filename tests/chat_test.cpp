@@ -229,10 +229,15 @@ TEST_F(Chat, AnUnknownCommandIsAnsweredWithTheNearest) {
     EXPECT_EQ(say("/quit"), AfterLine::kQuit);
 }
 
-TEST_F(Chat, TheConversationIsSaved) {
+TEST_F(Chat, TheConversationIsSavedToANewFileOnly) {
     const std::string path = testing::TempDir() + "duologue_transcript.txt";
+    std::filesystem::remove(path);  // of a test that was killed
     (void)say("Hello there!");
     (void)say("/save " + path);
+    EXPECT_EQ(read_file(path), "you> Hello there!\nbot> hello there\n");
+    (void)say("tea");
+    (void)say("/save " + path);
+    EXPECT_THAT(notices_, ElementsAre(HasSubstr("is there already")));
     EXPECT_EQ(read_file(path), "you> Hello there!\nbot> hello there\n");
     std::filesystem::remove(path);
     (void)say("/save /does/not/exist");

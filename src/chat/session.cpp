@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -156,7 +157,7 @@ std::vector<Session::Command> Session::commands(const SessionOutput& output) {
         setting("top_p", "choose among the fewest words of probability X", output),
         setting("repetition_penalty", "above 1: repeat fewer words", output),
         setting("seed", "of the choice of words", output),
-        {"/save", "FILE", "write the conversation to FILE",
+        {"/save", "FILE", "write the conversation to FILE, a new one",
          then_go_on([this, &output](std::string_view path) { save(path, output); })},
         {"/quit", "", "leave", [](std::string_view) { return AfterLine::kQuit; }},
     };
@@ -200,6 +201,9 @@ void Session::show_probabilities(std::string_view beginning, const SessionOutput
 
 void Session::save(std::string_view path, const SessionOutput& output) const {
     if (path.empty()) return output.notice("/save needs the name of a file.");
+    if (std::error_code ignored; std::filesystem::exists(path, ignored)) {
+        return output.notice(fmt::format("{} is there already and stays as it is; give /save another name.", path));
+    }
     std::ofstream file{std::string(path)};
     for (const Turn& turn : turns_) file << (turn.side == Side::kPerson ? "you> " : "bot> ") << turn.text << '\n';
     file.close();
