@@ -1,6 +1,7 @@
 // Options: files, overrides, ranges, rules between options, printing, suggestions.
 #include "duologue/config/config.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -140,7 +141,10 @@ TEST(Config, RulesBetweenOptionsAreChecked) {
     EXPECT_THAT(message(R"({"data.micro_batch_tokens": 100})"), HasSubstr("data.max_context_tokens = 128"));
     EXPECT_THAT(message(R"({"data.micro_batch_reply_tokens": 8})"), HasSubstr("data.max_reply_tokens = 40"));
     EXPECT_THAT(message(R"({"train.epochs": 0})"), HasSubstr("how long to train"));
-    EXPECT_THAT(message(R"({"train.schedule": "cosine"})"), HasSubstr("train.learning_rate"));
+    for (const char* schedule : {"cosine", "constant"}) {
+        EXPECT_THAT(message(fmt::format(R"({{"train.schedule": "{}"}})", schedule)),
+                    HasSubstr(fmt::format("train.schedule = {} needs train.learning_rate above 0", schedule)));
+    }
     EXPECT_THAT(message(R"({"distributed.communicator": "nccl", "device.kind": "cpu"})"), HasSubstr("nccl needs"));
     EXPECT_THAT(message(R"({"device.attention": "cudnn", "device.kind": "cpu"})"), HasSubstr("device.kind = cuda"));
     EXPECT_THAT(message(R"({"device.attention": "cudnn", "train.precision": "f32"})"), HasSubstr("use auto or own"));

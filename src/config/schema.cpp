@@ -63,7 +63,7 @@ Options optimizer_options() {
                    {"paper", Schedule::kPaper}, {"cosine", Schedule::kCosine}, {"constant", Schedule::kConstant}},
                "of the learning rate, after the warm-up"),
         option("train.learning_rate", kSection, &TrainConfig::learning_rate, between(0, 10),
-               "peak; 0: C^-0.5 warmup^-0.5"),
+               "peak; 0, with the schedule paper only: C^-0.5 warmup^-0.5"),
         option("train.warmup_steps", kSection, &TrainConfig::warmup_steps, between(1, 1e12),
                "linear rise at the start"),
         option("train.beta1", kSection, &TrainConfig::beta1, between(0, 0.999999), "Adam"),

@@ -43,8 +43,10 @@ void validate(const Config& config) {
     validate_device(config);
     require(config.train.epochs > 0 || config.train.steps > 0, ErrorCode::kConfiguration,
             "train.epochs and train.steps are both 0: say how long to train");
-    require(config.train.schedule != Schedule::kCosine || config.train.learning_rate > 0, ErrorCode::kConfiguration,
-            "train.schedule = cosine needs train.learning_rate above 0, for example 0.0005");
+    require(
+        config.train.schedule == Schedule::kPaper || config.train.learning_rate > 0, ErrorCode::kConfiguration,
+        "train.schedule = {} needs train.learning_rate above 0, for example 0.0005; only paper has a peak of its own",
+        config.train.schedule == Schedule::kCosine ? "cosine" : "constant");
     require(config.distributed.communicator != CommunicatorKind::kNccl || config.device.kind != DeviceKind::kCpu,
             ErrorCode::kConfiguration,
             "distributed.communicator = nccl needs device.kind = cuda, but it is cpu; use mpi");

@@ -49,7 +49,7 @@ struct TrainConfig {
     std::int64_t micro_batches_per_step = 4;  ///< over all ranks
     Precision precision = Precision::kBf16;
     Schedule schedule = Schedule::kPaper;
-    double learning_rate = 0.0;  ///< peak; 0: the paper's C^-0.5 warmup^-0.5
+    double learning_rate = 0.0;  ///< peak; 0, with kPaper only: the paper's C^-0.5 warmup^-0.5
     std::int64_t warmup_steps = 4000;
     double beta1 = 0.9;
     double beta2 = 0.98;
