@@ -46,7 +46,7 @@ function(check_forbidden file)
 endfunction()
 
 file(GLOB_RECURSE files RELATIVE ${ROOT} ${ROOT}/include/*.h ${ROOT}/src/*.h ${ROOT}/src/*.cpp ${ROOT}/src/*.cu
-     ${ROOT}/preprocess/*.h ${ROOT}/preprocess/*.cpp ${ROOT}/tests/*.h ${ROOT}/tests/*.cpp)
+     ${ROOT}/src/*.cuh ${ROOT}/preprocess/*.h ${ROOT}/preprocess/*.cpp ${ROOT}/tests/*.h ${ROOT}/tests/*.cpp)
 list(FILTER files EXCLUDE REGEX "^tests/[a-z_]+_violations/")
 list(LENGTH files count)
 if(count EQUAL 0)
