@@ -251,6 +251,16 @@ TEST_F(Chat, AnInterruptionEndsTheReply) {
     EXPECT_EQ(replies_, 1);
 }
 
+TEST_F(Chat, WordsAfterAReplyWithoutAWordGoOnWithTheSameTurn) {
+    interrupted_ = true;
+    (void)say("hello");
+    interrupted_ = false;
+    (void)say("tea");
+    EXPECT_THAT(parrot_.source, ElementsAre(4, 8, 2));  // one turn, as training joins them
+    (void)say("/context");
+    EXPECT_THAT(notices_, ElementsAre("2 of 2 turns, 6 of 8 tokens:", "  you> hello tea", "  bot> hello tea"));
+}
+
 TEST_F(Chat, EqualSeedsGiveEqualReplies) {
     const auto sampled = [&](std::uint64_t key) {
         const std::vector<std::int32_t> source{4, 5, 6, 2};

@@ -85,7 +85,7 @@ void Session::answer(std::string_view line, const SessionOutput& output, const s
     if (!understood->unknown.empty()) {
         output.notice(fmt::format("Not in the vocabulary: {}.", unknown_text(understood->unknown)));
     }
-    turns_.push_back({.side = Side::kPerson, .words = understood->words, .text = std::string(line)});
+    hear(understood->words, line);
     Turn turn{.side = Side::kModel, .words = {}, .text = {}};
     const auto say = [&](std::string_view text) {
         turn.text += text;
@@ -94,6 +94,16 @@ void Session::answer(std::string_view line, const SessionOutput& output, const s
     turn.words = generator_.reply(source_of(asked()), config_, mix_key(config_.seed, replies_++), say, interrupted);
     output.end_reply();
     if (!turn.words.empty()) turns_.push_back(std::move(turn));
+}
+
+void Session::hear(const std::vector<std::int32_t>& words, std::string_view line) {
+    if (turns_.empty() || turns_.back().side != Side::kPerson) {
+        turns_.push_back({.side = Side::kPerson, .words = words, .text = std::string(line)});
+        return;
+    }
+    Turn& turn = turns_.back();
+    turn.words.insert(turn.words.end(), words.begin(), words.end());
+    turn.text.append(" ").append(line);
 }
 
 std::vector<TurnTokens> Session::asked() const {

@@ -53,6 +53,9 @@ class Session {
     [[nodiscard]] Command setting(const std::string& name, const std::string& help, const SessionOutput& output);
     [[nodiscard]] AfterLine run_command(std::string_view line, const SessionOutput& output);
     void answer(std::string_view line, const SessionOutput& output, const std::atomic<bool>& interrupted);
+    /// Adds words of the person. Where the reply before was interrupted ahead of its first word they go on with the
+    /// last turn: consecutive turns of one speaker are one turn in training too.
+    void hear(const std::vector<std::int32_t>& words, std::string_view line);
 
     void show_context(const SessionOutput& output) const;
     void show_probabilities(std::string_view beginning, const SessionOutput& output);
