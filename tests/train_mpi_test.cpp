@@ -241,15 +241,15 @@ TEST(Trainer, NamesTheRankWhoseVocabularyDiffers) {
     }
 }
 
-/// Passes everything on, but makes the statistics of chosen steps (1-based) not a number.
+/// Passes everything on, but makes chosen sums (1-based) of one kind not a number.
 class PoisoningCommunicator final : public Communicator {
    public:
-    PoisoningCommunicator(std::unique_ptr<Communicator> inner, std::set<int> poisoned)
-        : inner_(std::move(inner)), poisoned_(std::move(poisoned)) {}
+    PoisoningCommunicator(std::unique_ptr<Communicator> inner, std::set<int> poisoned, std::string kind)
+        : inner_(std::move(inner)), poisoned_(std::move(poisoned)), kind_(std::move(kind)) {}
     [[nodiscard]] int rank() const override { return inner_->rank(); }
     [[nodiscard]] int size() const override { return inner_->size(); }
     void all_reduce_sum(const Tensor& x, const char* what) override {
-        if (std::string(what) == "the sum of a step's statistics" && poisoned_.contains(++steps_)) {
+        if (what == kind_ && poisoned_.contains(++count_)) {
             x.as<float>()[0] = std::numeric_limits<float>::quiet_NaN();
         }
         inner_->all_reduce_sum(x, what);
@@ -267,13 +267,15 @@ class PoisoningCommunicator final : public Communicator {
    private:
     std::unique_ptr<Communicator> inner_;
     std::set<int> poisoned_;
-    int steps_ = 0;
+    std::string kind_;
+    int count_ = 0;
 };
 
-std::unique_ptr<ToyTraining> with_poison(const TrainerSettings& settings, std::set<int> poisoned) {
+std::unique_ptr<ToyTraining> with_poison(const TrainerSettings& settings, std::set<int> poisoned,
+                                         const std::string& kind = "the sum of a step's statistics") {
     auto training = on_all_ranks(settings);
     training->communicator =
-        std::make_unique<PoisoningCommunicator>(std::move(training->communicator), std::move(poisoned));
+        std::make_unique<PoisoningCommunicator>(std::move(training->communicator), std::move(poisoned), kind);
     return training;
 }
 
@@ -295,6 +297,17 @@ TEST(Trainer, AStepThatIsNotFiniteChangesNothingAndIsCounted) {
     auto two_steps = on_all_ranks(shorter);
     (void)two_steps->trainer().run();
     EXPECT_EQ(training->trainer().parameters(), two_steps->trainer().parameters());
+}
+
+TEST(Trainer, AValidationThatIsNotFiniteIsNotTheBest) {
+    const SharedFolder folder;
+    TrainerSettings settings = toy_settings(folder.path());
+    settings.train.steps = 3;
+    settings.train.validation_interval_steps = 1;
+    settings.checkpoint.interval_steps = 0;  // so that only the best and the last are saved
+    (void)with_poison(settings, {1}, "the sum of validation losses")->trainer().run();
+    wait_for_all_ranks();
+    EXPECT_EQ(CheckpointFolder(folder.path() + "/checkpoints").steps(), (std::vector<std::int64_t>{2, 3}));
 }
 
 TEST(Trainer, TooManySkippedStepsEndTheRun) {

@@ -252,7 +252,8 @@ void Trainer::Run::validate() {
     validated_step_ = point_.step;
     progress_.show(metrics);
     if (metrics_) metrics_->append(metrics);
-    if (point_.best_validation_loss && !(loss < *point_.best_validation_loss)) return;
+    if (!std::isfinite(loss)) return;
+    if (point_.best_validation_loss && loss >= *point_.best_validation_loss) return;
     point_.best_validation_loss = loss;
     save();
 }
