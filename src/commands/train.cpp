@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <memory>
 
 #include "commands/program.h"
 #include "duologue/backend/matmul_rate.h"
@@ -104,6 +105,8 @@ TrainingResult train_and_save(const Config& config, World& world, const StopRequ
                                               .validation = setup.validation,
                                               .vocabulary = setup.vocabulary,
                                               .stop = stop});
+    // An error may come while the communicator's thread still sums the trainer's gradients: it goes before them.
+    const std::shared_ptr<void> sums_end_first(nullptr, [&](void*) { setup.communicator.reset(); });
     // Not before: what is refused leaves the configuration of the run that is there.
     if (world.rank() == 0) write_file_durably(in_folder(config.output.path, "config.json"), print_config(config));
     const TrainingResult result = trainer.run();
