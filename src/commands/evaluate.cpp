@@ -122,7 +122,8 @@ void declare_evaluate(Program& program) {
                         "model that knows only how frequent each word is");
     command->add_option("--conversations", arguments->conversations,
                         "JSON lines with checks, for example of `duologue-preprocess demo`: the share of right "
-                        "replies, by kind and by how many turns ago the answer was said");
+                        "replies, by kind and by how many turns ago the answer was said. Take conversations that the "
+                        "model was not trained on: the demo's with another --seed");
     command->add_option("--limit", arguments->limit, "check only so many replies")->check(CLI::NonNegativeNumber);
     command->add_option("--show", arguments->show, "print so many replies on standard error")
         ->check(CLI::NonNegativeNumber);
