@@ -49,8 +49,7 @@ TEST(Config, PrintedConfigReadsBackEqual) {
     read_config(again, print_config(config), "printed");
     EXPECT_EQ(print_config(again), print_config(config));
     EXPECT_EQ(again.train.seed, 18446744073709551615ULL);
-    EXPECT_EQ(config_hash(again), config_hash(config));
-    EXPECT_NE(config_hash(again), config_hash(Config{}));
+    EXPECT_NE(print_config(again), print_config(Config{}));
 }
 
 TEST(Config, AnUnknownKeyIsAnsweredWithTheNearest) {
@@ -109,7 +108,7 @@ TEST(Config, OverridesAreTakenOutOfTheCommandLine) {
 
 TEST(Config, ATextOptionTakesANumberAsText) {
     Config config;
-    set_option(config, "data.path", "2024", "command line");
+    EXPECT_EQ(try_option(config, "data.path", "2024"), "");
     EXPECT_EQ(config.data.path, "2024");
 }
 

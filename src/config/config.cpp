@@ -10,7 +10,6 @@
 #include "duologue/config/nearest.h"
 #include "duologue/core/durable_file.h"
 #include "duologue/core/error.h"
-#include "duologue/core/hash.h"
 #include "schema.h"
 
 namespace duologue {
@@ -102,11 +101,6 @@ std::string try_option(Config& config, std::string_view key, std::string_view va
     return problem_of(config, options, key, std::string(value));
 }
 
-void set_option(Config& config, std::string_view key, std::string_view value, const std::string& source) {
-    const std::string problem = try_option(config, key, value);
-    require(problem.empty(), ErrorCode::kConfiguration, "{}: {}", source, problem);
-}
-
 std::vector<Override> take_overrides(std::vector<std::string>& arguments) {
     std::vector<Override> overrides;
     std::vector<std::string> rest;
@@ -127,12 +121,13 @@ std::vector<Override> take_overrides(std::vector<std::string>& arguments) {
 }
 
 void apply_overrides(Config& config, const std::vector<Override>& overrides) {
-    for (const auto& [key, value] : overrides) set_option(config, key, value, "command line");
+    for (const auto& [key, value] : overrides) {
+        const std::string problem = try_option(config, key, value);
+        require(problem.empty(), ErrorCode::kConfiguration, "command line: {}", problem);
+    }
 }
 
 std::string print_config(const Config& config) { return as_tree(config).dump(2) + "\n"; }
-
-std::string config_hash(const Config& config) { return hash_text(fnv1a(as_tree(config).dump())); }
 
 std::string option_help() {
     const Config defaults;

@@ -73,13 +73,6 @@ class ShardedTrainingData : public TrainingData {
         return std::accumulate(examples_.begin(), examples_.end(), std::int64_t{0});
     }
 
-    [[nodiscard]] std::int64_t target_tokens_per_epoch() const override {
-        const DataCounts counts = manifest_.counts(Split::kTrain);
-        if (kind_ == ModelKind::kDecoderOnly) return counts.tokens + counts.turns;
-        const double rows_per_turn = static_cast<double>(counts.tokens) / static_cast<double>(counts.turns) + 1.0;
-        return static_cast<std::int64_t>(rows_per_turn * static_cast<double>(examples_per_epoch()));
-    }
-
    private:
     /// The shards whose examples are shuffled together, and where they stand in the epoch's order.
     struct Window {

@@ -80,7 +80,6 @@ class ToyData : public TrainingData {
         return result;
     }
     [[nodiscard]] std::int64_t examples_per_epoch() const override { return examples_; }
-    [[nodiscard]] std::int64_t target_tokens_per_epoch() const override { return 5 * examples_; }
 
    private:
     std::int64_t examples_;

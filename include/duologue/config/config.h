@@ -114,10 +114,8 @@ struct Config {
 void read_config(Config& config, std::string_view text, const std::string& source);
 /// The same from a file; kInputOutput where it cannot be read.
 void read_config_file(Config& config, const std::string& path);
-/// Sets one option from text, for example "train.epochs", "20".
-void set_option(Config& config, std::string_view key, std::string_view value, const std::string& source);
-
-/// The same, but a wrong key or value is returned as a sentence and changes nothing; "" where the option was set.
+/// Sets one option from text, for example "train.epochs", "20". A wrong key or value is returned as a sentence and
+/// changes nothing; "" where the option was set.
 [[nodiscard]] std::string try_option(Config& config, std::string_view key, std::string_view value);
 
 /// An option as the command line names it.
@@ -137,8 +135,6 @@ void validate(const Config& config);
 
 /// All options as nested JSON, with an end of line; read_config() gives the same Config back.
 [[nodiscard]] std::string print_config(const Config& config);
-/// 16 hex digits over the values of all options.
-[[nodiscard]] std::string config_hash(const Config& config);
 /// One line per option: key, default, what it accepts, what it is for.
 [[nodiscard]] std::string option_help();
 

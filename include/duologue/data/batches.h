@@ -63,7 +63,6 @@ class TrainingData {
     [[nodiscard]] virtual GlobalStep step(const DataPosition& position, std::int64_t micro_batches, int rank,
                                           int ranks) = 0;
     [[nodiscard]] virtual std::int64_t examples_per_epoch() const = 0;
-    [[nodiscard]] virtual std::int64_t target_tokens_per_epoch() const = 0;  ///< estimate for progress and schedules
 };
 
 /// Opens the shards of `config.path`; kData where manifest, vocabulary hash or a checksum does not fit.
