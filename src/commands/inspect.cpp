@@ -130,6 +130,9 @@ int inspect(const Program& program, const InspectArguments& arguments) {
     require_sections(program, {"data", "model"});
     require(fs::exists(arguments.path), ErrorCode::kInputOutput, "there is no file or folder '{}'", arguments.path);
     if (arguments.conversation >= 0) return show_conversation(program, arguments);
+    require(arguments.config.empty() && arguments.vocabulary.empty(), ErrorCode::kConfiguration,
+            "{} is for one conversation: add --conversation N, or leave it out",
+            arguments.config.empty() ? "--vocabulary" : "--config");
     const Inspection found =
         fs::is_directory(arguments.path) ? inspect_folder(arguments.path) : inspect_file(arguments.path);
     Report report{{"path", arguments.path}};

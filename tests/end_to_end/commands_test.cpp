@@ -91,6 +91,14 @@ TEST_F(Commands, InspectShowsWhatIsTrainedOn) {
     EXPECT_EQ(run({"inspect", path("data"), "--conversation", "99999"}).status, 2);
 }
 
+TEST_F(Commands, InspectRefusesWhatOnlyOneConversationCouldUse) {
+    for (const char* option : {"--config", "--vocabulary"}) {
+        const ProgramRun done = run({"inspect", path("data"), option, path("data/vocabulary.json")});
+        EXPECT_EQ(done.status, 2) << done.output;
+        EXPECT_THAT(done.errors, HasSubstr(std::string(option) + " is for one conversation: add --conversation N"));
+    }
+}
+
 TEST_F(Commands, InspectFindsDamage) {
     for (const std::string& file :
          {damaged_copy(path("data/train-00000.h5"), "shard.h5"), damaged_copy(path("data/vocabulary.json"), "v.json"),
