@@ -147,7 +147,7 @@ Finding compare_hosts(const std::vector<std::string>& facts, const std::vector<s
 }
 
 std::string shared_facts(const Config& config) {
-    const std::string version = "program " DUOLOGUE_VERSION;
+    std::string version = "program " DUOLOGUE_VERSION;
     if (config.data.path.empty()) return version;
     try {
         const Manifest manifest = Manifest::load(config.data.path);
