@@ -177,7 +177,7 @@ INSTANTIATE_TEST_SUITE_P(
                     BadCommand{"NoData", "train --output.path={1}/run", 2, "data.path is not set"},
                     BadCommand{"MissingData", "train --data.path={1}/none --output.path={1}/run", 4, "none"},
                     BadCommand{"ModelThatIsNone", "chat {1} --prompt hello", 4, "not the folder of a saved model"},
-                    BadCommand{"EvaluateWithoutModel", "evaluate {1}/none", 4, "none"},
+                    BadCommand{"EvaluateWithoutModel", "evaluate {1}/none --data={1}/none", 4, "none"},
                     BadCommand{"ExportOfNothing", "export --checkpoint {1}/none.h5 --output {1}/model", 4, "none.h5"}),
     [](const auto& test) { return test.param.name; });
 
