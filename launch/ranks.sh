@@ -29,7 +29,8 @@ end_with_ranks() {
 
 setsid mpirun "$@" <&0 &
 job=$!
-end_with_ranks </dev/null >/dev/null &
+# Ctrl-C reaches the whole process group; the watch ends with the job and not with the request to stop it.
+(trap '' INT && end_with_ranks) </dev/null >/dev/null &
 watch=$!
 again=no
 trap 'again=yes; kill -USR1 "$job" 2>/dev/null || true' TERM INT

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "commands/program.h"
+#include "duologue/backend/cuda_backend.h"
 #include "duologue/core/error.h"
 
 namespace duologue {
@@ -26,9 +27,26 @@ void require_sections(const Program& program, const std::vector<std::string>& se
     }
 }
 
+namespace {
+
+CudaOptions cuda_options(const DeviceConfig& config) {
+    CudaOptions options;
+    if (config.attention == AttentionKind::kOwn) options.attention = AttentionChoice::kOwn;
+    if (config.attention == AttentionKind::kCudnn) options.attention = AttentionChoice::kCudnn;
+    if (config.deterministic == DeterministicMode::kYes) options.deterministic = Deterministic::kYes;
+    return options;
+}
+
+}  // namespace
+
 std::unique_ptr<Backend> open_device(const DeviceConfig& config, int local_ranks) {
-    require(config.kind != DeviceKind::kCuda, ErrorCode::kDevice,
-            "device.kind = cuda, but this program was built without CUDA; use cpu, or build with -DDUOLOGUE_CUDA=ON");
+    if (config.kind == DeviceKind::kCuda) {
+        require(local_ranks == 1, ErrorCode::kDevice,
+                "device.kind = cuda with {} ranks on this host: gradients are summed in host memory only; start one "
+                "rank, or use device.kind=cpu",
+                local_ranks);
+        return make_cuda_backend(cuda_options(config));
+    }
     if (config.threads > 0) return make_cpu_backend(config.threads);
     // A rank that its launcher has bound to some cores may use these; one that is not bound shares the host's.
     cpu_set_t allowed;

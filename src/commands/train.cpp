@@ -1,5 +1,6 @@
 // duologue train: sets up this rank, trains, saves the model, and opens the chat.
 #include <fmt/format.h>
+#include <sys/auxv.h>
 
 #include <filesystem>
 #include <memory>
@@ -24,8 +25,15 @@ std::string in_folder(const std::string& folder, std::string_view name) {
     return (std::filesystem::path(folder) / name).string();
 }
 
-std::unique_ptr<Communicator> make_communicator(World& world) {
-    return world.size() == 1 ? make_single_communicator() : make_mpi_communicator(world);
+std::unique_ptr<Communicator> make_communicator(const Config& config, World& world) {
+    require(config.distributed.communicator != CommunicatorKind::kNccl, ErrorCode::kConfiguration,
+            "distributed.communicator = nccl is not part of this version; use mpi, or auto");
+    if (world.size() == 1) return make_single_communicator();
+    require(config.device.kind != DeviceKind::kCuda, ErrorCode::kDevice,
+            "device.kind = cuda with {} ranks: gradients are summed in host memory only; start one rank, or use "
+            "device.kind=cpu",
+            world.size());
+    return make_mpi_communicator(world);
 }
 
 /// Everything that training works on, in the order in which it is made.
@@ -39,7 +47,7 @@ struct Setup {
                 capacity.max_target_length),
           data(open_training_data(config.data, config.model.kind, config.train.seed)),
           validation(load_validation_batches(config.data, config.model.kind)),
-          communicator(make_communicator(world)) {
+          communicator(make_communicator(effective, world)) {
         log.info("{} {}, {}", world.size(), world.size() == 1 ? "rank" : "ranks", device->description());
         log.info("{:.2f} million parameters, {} words, {} examples an epoch",
                  static_cast<double>(model.parameters().parameters()) * 1e-6, vocabulary.size(),
@@ -58,7 +66,11 @@ struct Setup {
 
 /// The version, and a hash of the executable: two builds of one version differ too.
 std::string program_identity() {
-    return fmt::format("{} (build {})", DUOLOGUE_VERSION, hash_text(fnv1a(read_file("/proc/self/exe"))));
+    const std::string running = "/proc/self/exe";
+    std::error_code none;  // in a chroot without /proc the executable is where it was started from
+    const std::string path =
+        std::filesystem::exists(running, none) ? running : reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+    return fmt::format("{} (build {})", DUOLOGUE_VERSION, hash_text(fnv1a(read_file(path))));
 }
 
 TrainerSettings trainer_settings(const Setup& setup) {

@@ -112,7 +112,7 @@ Options run_options() {
         option("output.path", &Config::output, &OutputConfig::path, "folder for checkpoints, model and metrics"),
         option("device.kind", &Config::device, &DeviceConfig::kind,
                Choices<DeviceKind>{{"auto", DeviceKind::kAuto}, {"cpu", DeviceKind::kCpu}, {"cuda", DeviceKind::kCuda}},
-               "what computes"),
+               "what computes; auto is the cpu"),
         option("device.threads", &Config::device, &DeviceConfig::threads, between(0, 4096),
                "per rank; 0: the cores of this host divided by its ranks"),
         option("device.attention", &Config::device, &DeviceConfig::attention,
@@ -126,7 +126,7 @@ Options run_options() {
             "distributed.communicator", &Config::distributed, &DistributedConfig::communicator,
             Choices<CommunicatorKind>{
                 {"auto", CommunicatorKind::kAuto}, {"mpi", CommunicatorKind::kMpi}, {"nccl", CommunicatorKind::kNccl}},
-            "what sums the gradients"),
+            "what sums the gradients; auto is mpi, and nccl is not in this version"),
         option("distributed.timeout_seconds", &Config::distributed, &DistributedConfig::timeout_seconds,
                between(0.1, 86400), "waiting longer for another rank ends the job"),
         option("distributed.bucket_bytes", &Config::distributed, &DistributedConfig::bucket_bytes,
