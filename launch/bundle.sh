@@ -90,7 +90,6 @@ carry_gpu_parts() {
         [ -x "$programs/$name" ] || die "$programs has no $name, which launch/gpu_check.sh needs"
         carry_program "$programs/$name" "$name"
     done
-    [ ! -x "$programs/nccl_test" ] || carry_program "$programs/nccl_test" nccl_test
     cmake --install "$programs/.." --component cuda --prefix "$stage" --strip >/dev/null
     needed_of "$stage/lib/libduologue_cuda.so" | grep -Ex "$nvidia" >"$stage/lib/nvidia_libraries"
 }

@@ -30,12 +30,5 @@ target_compile_definitions(comm_failure_test PRIVATE MPIRUN="env ${mpi_environme
                            FAILING_PROGRAM="$<TARGET_FILE:comm_failing_program>")
 add_dependencies(comm_failure_test comm_failing_program)
 
-# NCCL on real GPUs; launch/gpu_check.sh runs it. Built from the moment that there is a communicator to test.
-if(DUOLOGUE_BUILD_CUDA AND EXISTS ${PROJECT_SOURCE_DIR}/include/duologue/comm/nccl_communicator.h)
-  add_executable(nccl_test nccl_sums_test.cpp support/mpi_main.cpp)
-  target_link_libraries(nccl_test PRIVATE duologue_options duologue_backend duologue_comm GTest::gtest)
-  target_include_directories(nccl_test PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
-endif()
-
 duologue_mpi_test(train_mpi_test SOURCES train_mpi_test.cpp
                   LIBRARIES duologue_train duologue_test_support nlohmann_json::nlohmann_json)
