@@ -34,7 +34,7 @@ for tool in objdump strip mpirun; do
 done
 
 # What launch/gpu_check.sh runs besides the trainer; it exists in builds with CUDA only.
-gpu_programs=(cuda_contract_test cuda_golden_test libkernel_times.so)
+gpu_programs=(cuda_contract_test cuda_golden_test nccl_test libkernel_times.so)
 # Only of use on clusters, with other networks, for other programming models, or with files shared by ranks.
 unused_plugins='ucx|ofi|psm|openib|slurm|flux|gridengine|jsm|plm_rsh|monitoring|_han|_adapt|oshmem|memheap|scoll|spml|sshmem'
 unused_plugins+='|atomic|mca_io_|fbtl|fcoll|mca_fs_|sharedfp|vprotocol|dbg_msgq|simulator|pml_cm'

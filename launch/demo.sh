@@ -45,7 +45,7 @@ say "training on the CPU with 2 ranks (an interrupted run goes on from its newes
 stopped=no
 trap 'stopped=yes' INT # the ranks get it too, save, and end in order
 # The chat is opened below and not by the trainer, because a terminal behind mpirun cannot edit lines.
-launch/ranks.sh -n 2 --bind-to none "$bin/duologue" train --config configs/demo.json --data.path="$output/shards" \
+launch/ranks.sh -n 2 --bind-to none "$bin/duologue" train --device.kind=cpu --config configs/demo.json --data.path="$output/shards" \
     --output.path="$output/run" --chat.at_end=never "${overrides[@]}"
 trap - INT
 [ "$stopped" = no ] || {

@@ -99,10 +99,7 @@ int fail_with(Program& program, int status, const std::string& message) {
         duologue::Log().error("{}", message);
         return status;
     }
-    const duologue::World& world = *program.world;
-    duologue::Log(world.rank(), world.size())
-        .error("{} (rank {} of {} on {})", message, world.rank(), world.size(), world.host());
-    program.world->abort(status);
+    program.world->end(status, message);
 }
 
 }  // namespace

@@ -1,75 +1,108 @@
 // One rank of three fails: the job ends in time with its exit status, says who it was, and leaves no process.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <array>
 #include <string>
 
 #include "duologue/comm/communicator.h"
-#include "support/job.h"
+#include "support/failing_job.h"
 
 namespace duologue {
 namespace {
 
 using testing::ContainsRegex;
-using testing::HasSubstr;
+using testing::ElementsAre;
+using testing::IsEmpty;
 
-// `marker` stands on the command line of every process of the job, so that those left over can be found.
-Outcome run_job(const std::string& how, const std::string& marker) {
-    return run(std::string(MPIRUN) + " -n 3 " + FAILING_PROGRAM + " " + how + " " + marker);
-}
-
-class FailingRank : public testing::Test {
-   protected:
-    [[nodiscard]] std::string marker() const {
-        const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-        return std::string("marker-") + test->name() + "-" + std::to_string(::getpid());
-    }
-    void TearDown() override { EXPECT_EQ(processes_with(marker()), 0); }
-};
+using FailingRank = FailingJob;
 
 TEST_F(FailingRank, NoFailureMeansStatusZeroAndNoOutput) {
-    const Outcome outcome = run_job("nothing", marker());
+    const Outcome outcome = run_job("nothing");
     EXPECT_EQ(outcome.status, 0);
     EXPECT_EQ(outcome.output, "");
 }
 
-TEST_F(FailingRank, AThrowingRankEndsTheJobWithItsStatus) {
-    const Outcome outcome = run_job("throw", marker());
+TEST_F(FailingRank, AThrowingRankEndsTheJobWithItsStatusAndSaysWhoAndWhen) {
+    const Outcome outcome = run_job("throw");
     EXPECT_EQ(outcome.status, 3);
-    EXPECT_THAT(outcome.output, HasSubstr("this rank throws"));
+    EXPECT_THAT(errors_of(outcome),
+                ElementsAre(ContainsRegex("error: this rank throws .rank 1 of 3 on [^,]+, after step 2.$")));
     EXPECT_LT(outcome.seconds, 10.0);
 }
 
-TEST_F(FailingRank, AFrozenRankIsNamed) {
-    const Outcome outcome = run_job("freeze", marker());
-    EXPECT_EQ(outcome.status, 6);
-    EXPECT_THAT(outcome.output, ContainsRegex("in the sum of gradients; late: rank 1 on [^,;]*; look"));
-    EXPECT_LT(outcome.seconds, 20.0);
+TEST_F(FailingRank, RanksThatFailAtOnceSayItOnce) {
+    const Outcome outcome = run_job("all-throw");
+    EXPECT_EQ(outcome.status, 3);
+    EXPECT_THAT(errors_of(outcome),
+                ElementsAre(ContainsRegex("error: every rank throws .rank 0 of 3 on [^,]+, after step 2.$")));
+    EXPECT_LT(outcome.seconds, 10.0);
 }
 
-TEST_F(FailingRank, AKilledRankEndsTheJob) {
-    const Outcome outcome = run_job("die", marker());
+TEST_F(FailingRank, AFrozenRankIsNamedOnceWithHostStepAndOperation) {
+    const Outcome outcome = run_job("freeze");
+    EXPECT_EQ(outcome.status, 6);
+    EXPECT_THAT(errors_of(outcome),
+                ElementsAre(ContainsRegex(
+                    "rank 0 on [^ ]+ waited 3.[0-9] s in the sum of gradients after step 2; late: rank 1 on "
+                    "[^,;]*; look at.*.rank 0 of 3 on [^,]+, after step 2.$")));
+    EXPECT_LT(outcome.seconds, 12.0);
+}
+
+TEST_F(FailingRank, ARankFrozenBeforeTheFirstStepIsNamed) {
+    const Outcome outcome = run_job("freeze-in-set-up");
+    EXPECT_EQ(outcome.status, 6);
+    EXPECT_THAT(errors_of(outcome),
+                ElementsAre(ContainsRegex("waited 3.[0-9] s in the comparison of something; late: rank 1 on ")));
+    EXPECT_LT(outcome.seconds, 12.0);
+}
+
+TEST_F(FailingRank, AKilledRankEndsTheJobAndTheOthersSayWhereItStood) {
+    const Outcome outcome = run_job("die");
     EXPECT_EQ(outcome.status, 128 + 9);
-    EXPECT_LT(outcome.seconds, 20.0);
+    EXPECT_THAT(outcome.output,
+                ContainsRegex("warning: the job is being ended; rank [02] on [^ ]+ waited [0-9.]+ s in the "
+                              "sum of gradients after step 2"));
+    EXPECT_THAT(errors_of(outcome), IsEmpty());
+    EXPECT_LT(outcome.seconds, 12.0);
 }
 
 TEST_F(FailingRank, ARankFrozenBeforeTheEndIsNoticed) {
-    const Outcome outcome = run_job("freeze-before-end", marker());
+    const Outcome outcome = run_job("freeze-before-end");
     EXPECT_EQ(outcome.status, 6);
-    EXPECT_THAT(outcome.output, ContainsRegex("late: rank 1 on [^,;]*; look"));
-    EXPECT_LT(outcome.seconds, 20.0);
+    EXPECT_THAT(errors_of(outcome),
+                ElementsAre(ContainsRegex("the end of the job after step 4; late: rank 1 on [^,;]*; look")));
+    EXPECT_LT(outcome.seconds, 12.0);
+}
+
+TEST_F(FailingRank, ARankThatIsLateWithoutAWordEndsTheJob) {
+    const Outcome outcome = run_job("slow");
+    EXPECT_EQ(outcome.status, 6);
+    EXPECT_EQ(errors_of(outcome).size(), 1U) << outcome.output;
+}
+
+TEST_F(FailingRank, ARankThatSaysThatItIsBusyIsWaitedFor) {
+    const Outcome outcome = run_job("busy");
+    EXPECT_EQ(outcome.status, 0);
+    EXPECT_EQ(outcome.output, "");
+}
+
+TEST_F(FailingRank, ARankThatFreezesWhileItIsBusyIsNamedWithWhatItDid) {
+    const Outcome outcome = run_job("freeze-while-busy");
+    EXPECT_EQ(outcome.status, 6);
+    EXPECT_THAT(errors_of(outcome), ElementsAre(ContainsRegex("late: rank 1 on [^,;]* .last heard of while writing "
+                                                              "something big.; look")));
+    EXPECT_LT(outcome.seconds, 15.0);
 }
 
 TEST_F(FailingRank, AProgramAloneNeedsNoMpirunAndMakesNoNoise) {
-    const Outcome outcome = run(std::string("env -i ") + FAILING_PROGRAM + " nothing " + marker());
+    const Outcome outcome = run_alone("nothing");
     EXPECT_EQ(outcome.status, 0);
     EXPECT_EQ(outcome.output, "");
 }
 
 TEST_F(FailingRank, AProgramAloneEndsWithItsStatus) {
-    const Outcome outcome = run(std::string("env -i ") + FAILING_PROGRAM + " throw " + marker());
+    const Outcome outcome = run_alone("throw");
     EXPECT_EQ(outcome.status, 3);
     EXPECT_EQ(outcome.output, "error: this rank throws\n");
 }

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "duologue/comm/nccl_communicator.h"
 #include "duologue/core/error.h"
 #include "duologue/core/random.h"
 #include "support/mpi_main.h"
@@ -90,6 +91,19 @@ TEST(MpiCommunicator, ReduceScatterThenAllGatherIsAllReduce) {
     }
 }
 
+TEST(MpiCommunicator, WhatIsOnlyMovedMayBeOfAnyType) {
+    World& world = test_world();
+    const auto communicator = make_mpi_communicator(world);
+    std::vector<std::uint16_t> all(static_cast<std::size_t>(world.size()) * 3, 0);
+    std::vector<std::uint16_t> mine(3, static_cast<std::uint16_t>(world.rank() + 1));
+    communicator->all_gather(make_vector(all.data(), DataType::kBf16, 3 * world.size()),
+                             make_vector(mine.data(), DataType::kBf16, 3), "test gather");
+    communicator->broadcast(make_vector(mine.data(), DataType::kBf16, 3), 0, "test broadcast");
+    communicator->join();
+    for (std::size_t i = 0; i < all.size(); ++i) EXPECT_EQ(all[i], i / 3 + 1);
+    EXPECT_EQ(mine, std::vector<std::uint16_t>(3, 1));
+}
+
 TEST(MpiCommunicator, BroadcastBringsTheRootsValues) {
     World& world = test_world();
     const auto communicator = make_mpi_communicator(world);
@@ -126,6 +140,15 @@ TEST(World, CountsTheRanksOfThisHost) {
     EXPECT_EQ(world.local_size(), world.size());
     EXPECT_EQ(world.local_rank(), world.rank());
     EXPECT_FALSE(world.host().empty());
+}
+
+TEST(Nccl, AGpuThatIsNotThereIsADeviceErrorInEveryBuild) {
+    try {
+        (void)make_nccl_communicator(test_world(), {.compute = {.device = 1000, .stream = nullptr}});
+        FAIL() << "GPU 1000 is there";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::kDevice) << error.what();
+    }
 }
 
 }  // namespace

@@ -14,7 +14,7 @@
 #include "duologue/train/checkpoint.h"
 #include "support/mpi_main.h"
 #include "support/reference_backend.h"
-#include "support/temporary_folder.h"
+#include "support/shared_folder.h"
 #include "support/toy_training.h"
 
 namespace duologue {
@@ -23,27 +23,6 @@ namespace {
 using testing::HasSubstr;
 
 constexpr std::int64_t kSteps = 12;  // of a whole toy run: two epochs of six steps
-
-void wait_for_all_ranks() { (void)test_world().gather_all(""); }
-
-// A folder that rank 0 makes and all ranks see; it goes when all are done with it.
-class SharedFolder {
-   public:
-    SharedFolder() {
-        if (test_world().rank() == 0) mine_ = std::make_unique<TemporaryFolder>();
-        path_ = test_world().broadcast(mine_ ? mine_->path() : "");
-    }
-    ~SharedFolder() { wait_for_all_ranks(); }
-    SharedFolder(const SharedFolder&) = delete;
-    SharedFolder& operator=(const SharedFolder&) = delete;
-    SharedFolder(SharedFolder&&) = delete;
-    SharedFolder& operator=(SharedFolder&&) = delete;
-    [[nodiscard]] const std::string& path() const { return path_; }
-
-   private:
-    std::unique_ptr<TemporaryFolder> mine_;
-    std::string path_;
-};
 
 std::unique_ptr<ToyTraining> on_all_ranks(const TrainerSettings& settings) {
     return std::make_unique<ToyTraining>(make_reference_backend(), test_world(), make_mpi_communicator(test_world()),
@@ -263,6 +242,7 @@ class PoisoningCommunicator final : public Communicator {
     void broadcast(const Tensor& x, int root, const char* what) override { inner_->broadcast(x, root, what); }
     void barrier() override { inner_->barrier(); }
     void join() override { inner_->join(); }
+    void confirm() override { inner_->confirm(); }
 
    private:
     std::unique_ptr<Communicator> inner_;

@@ -13,6 +13,12 @@ int cuda_device_count() {
     }
 }
 
+std::vector<CudaDevice> cuda_devices() {
+    std::vector<CudaDevice> devices;
+    device_module_function<void(std::vector<CudaDevice>*)>("duologue_cuda_devices")(&devices);
+    return devices;
+}
+
 std::unique_ptr<CudaBackend> make_cuda_backend(const CudaOptions& options) {
     using Make = CudaBackend*(const CudaOptions*);
     return std::unique_ptr<CudaBackend>(device_module_function<Make>("duologue_make_cuda_backend")(&options));

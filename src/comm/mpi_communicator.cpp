@@ -2,14 +2,18 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
+#include <cstddef>
 #include <cstring>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
 
+#include "comm/operands.h"
 #include "comm/world_mpi.h"
 #include "duologue/core/error.h"
 
@@ -17,7 +21,7 @@ namespace duologue {
 
 namespace {
 
-// Elements of one MPI call: counts are ints, and a deadline is for one call, so calls are kept short.
+// Elements or bytes of one MPI call: counts are ints, and a deadline is for one call, so calls are kept short.
 constexpr std::int64_t kChunkElements = std::int64_t{1} << 24;
 
 // The kernel may prolong this thread's sleeps by so much; its default of 50 us is longer than the sleeps.
@@ -26,9 +30,7 @@ constexpr unsigned long kTimerSlackNanoseconds = 1000;
 class MpiCommunicator final : public Communicator {
    public:
     explicit MpiCommunicator(World& world)
-        : channel_(world.mpi().channel.hosts(), world.mpi().situation),
-          timeout_seconds_(world.timeout_seconds()),
-          thread_([this] { run_queue(); }) {}
+        : channel_(world.mpi().channel.duplicate(), world.mpi().situation), thread_([this] { run_queue(); }) {}
     ~MpiCommunicator() override;
     MpiCommunicator(const MpiCommunicator&) = delete;
     MpiCommunicator& operator=(const MpiCommunicator&) = delete;
@@ -43,6 +45,7 @@ class MpiCommunicator final : public Communicator {
     void broadcast(const Tensor& x, int root, const char* what) override;
     void barrier() override;
     void join() override;
+    void confirm() override {}  // join() has waited
 
    private:
     struct Operation {
@@ -51,13 +54,12 @@ class MpiCommunicator final : public Communicator {
     };
     void queue(const char* what, std::function<void()> run);
     void run_queue();
-    void broadcast_now(const Tensor& x, int root, const char* what);
-    /// Runs `start(begin, count, request)` on every chunk of `elements` elements, one after the other.
+    void broadcast_now(std::byte* data, std::int64_t bytes, int root, const char* what);
+    /// Runs `start(begin, count, request)` on every chunk of so many elements, one after the other.
     template <class Start>
     void run_in_chunks(std::int64_t elements, const char* what, const Start& start);
 
     Channel channel_;
-    double timeout_seconds_;
     std::atomic<bool> abandoned_ = false;  // the communicator goes: nobody wants the rest of the queue
     std::mutex mutex_;
     std::condition_variable changed_;
@@ -65,21 +67,6 @@ class MpiCommunicator final : public Communicator {
     std::exception_ptr error_;
     std::thread thread_;  // last: it uses all of the above
 };
-
-void require_f32(const Tensor& x, const char* what) {
-    require(x.type == DataType::kF32 && x.contiguous(), ErrorCode::kInternal,
-            "{}: a {} tensor of {} x {} is not f32 "
-            "and contiguous",
-            what, name_of(x.type), x.rows, x.columns);
-}
-
-// Error unless all is `ranks` times piece.
-void require_pieces(const Tensor& all, const Tensor& piece, int ranks, const char* what) {
-    require_f32(all, what);
-    require_f32(piece, what);
-    require(all.elements() == piece.elements() * ranks, ErrorCode::kInternal, "{}: {} elements are not {} pieces of {}",
-            what, all.elements(), ranks, piece.elements());
-}
 
 MpiCommunicator::~MpiCommunicator() {
     abandoned_ = true;
@@ -135,7 +122,7 @@ void MpiCommunicator::run_in_chunks(std::int64_t elements, const char* what, con
     for (std::int64_t begin = 0; begin < elements && !abandoned_; begin += kChunkElements) {
         MPI_Request request = MPI_REQUEST_NULL;
         check(start(begin, static_cast<int>(std::min(kChunkElements, elements - begin)), &request), what);
-        channel_.wait(request, what, timeout_seconds_, &abandoned_);
+        channel_.wait(request, what, &abandoned_);
     }
 }
 
@@ -150,6 +137,7 @@ void MpiCommunicator::all_reduce_sum(const Tensor& x, const char* what) {
 }
 
 void MpiCommunicator::reduce_scatter_sum(const Tensor& piece, const Tensor& x, const char* what) {
+    require_f32(x, what);
     require_pieces(x, piece, size(), what);
     queue(what, [this, piece, x, what] {
         for (int owner = 0; owner < size(); ++owner) {
@@ -166,23 +154,22 @@ void MpiCommunicator::reduce_scatter_sum(const Tensor& piece, const Tensor& x, c
 void MpiCommunicator::all_gather(const Tensor& x, const Tensor& piece, const char* what) {
     require_pieces(x, piece, size(), what);
     queue(what, [this, x, piece, what] {
-        float* mine = x.as<float>() + rank() * piece.elements();
-        if (mine != piece.as<float>()) std::memmove(mine, piece.data, static_cast<std::size_t>(piece.bytes()));
-        for (int owner = 0; owner < size(); ++owner) {
-            broadcast_now(make_vector(x.as<float>() + owner * piece.elements(), DataType::kF32, piece.elements()),
-                          owner, what);
-        }
+        const std::int64_t bytes = piece.bytes();
+        std::byte* mine = x.as<std::byte>() + rank() * bytes;
+        if (mine != piece.data) std::memmove(mine, piece.data, static_cast<std::size_t>(bytes));
+        for (int owner = 0; owner < size(); ++owner)
+            broadcast_now(x.as<std::byte>() + owner * bytes, bytes, owner, what);
     });
 }
 
 void MpiCommunicator::broadcast(const Tensor& x, int root, const char* what) {
-    require_f32(x, what);
-    queue(what, [this, x, root, what] { broadcast_now(x, root, what); });
+    require_contiguous(x, what);
+    queue(what, [this, x, root, what] { broadcast_now(x.as<std::byte>(), x.bytes(), root, what); });
 }
 
-void MpiCommunicator::broadcast_now(const Tensor& x, int root, const char* what) {
-    run_in_chunks(x.elements(), what, [&](std::int64_t begin, int count, MPI_Request* request) {
-        return MPI_Ibcast(x.as<float>() + begin, count, MPI_FLOAT, root, channel_.communicator(), request);
+void MpiCommunicator::broadcast_now(std::byte* data, std::int64_t bytes, int root, const char* what) {
+    run_in_chunks(bytes, what, [&](std::int64_t begin, int count, MPI_Request* request) {
+        return MPI_Ibcast(data + begin, count, MPI_BYTE, root, channel_.communicator(), request);
     });
 }
 

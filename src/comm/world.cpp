@@ -1,16 +1,31 @@
-// MPI's beginning and end, who the ranks are, and agreement on strings.
+// MPI's beginning and end, who the ranks are, agreement on strings, and the end of a job that fails.
+#include <unistd.h>
+
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
+#include <thread>
 #include <utility>
 
+#include "comm/last_resort.h"
 #include "comm/world_mpi.h"
 #include "duologue/core/error.h"
+#include "duologue/core/log.h"
 
 namespace duologue {
 
 namespace {
+
+constexpr double kStartSeconds = 60.0;  // for MPI to connect the ranks
+constexpr double kAbortSeconds = 10.0;  // for MPI_Abort, which may wait for a daemon that is gone
+// Ranks that fail at once speak one after the other, so that the first has ended the job before the next would speak.
+constexpr auto kTurn = std::chrono::milliseconds(250);
+constexpr int kTurns = 8;
+// A launcher that ends a job asks every rank to end and kills it a second later.
+constexpr auto kUntilKilled = std::chrono::milliseconds(1500);
 
 void initialise(int* argc, char*** argv) {
     // Without mpirun, Open MPI would start a daemon of its own, which fails noisily where there is no ssh.
@@ -35,9 +50,28 @@ std::vector<std::string> host_of_every_rank(int ranks) {
     return hosts;
 }
 
+MPI_Comm duplicate_world() {
+    MPI_Comm copy = MPI_COMM_NULL;
+    check(MPI_Comm_dup(MPI_COMM_WORLD, &copy), "making a communicator");
+    check(MPI_Comm_set_errhandler(copy, MPI_ERRORS_RETURN), "setting the error handler");
+    return copy;
+}
+
+std::string own_host() {
+    std::array<char, 256> name{};
+    ::gethostname(name.data(), name.size() - 1);
+    return name.data();
+}
+
 }  // namespace
 
 World::World(int* argc, char*** argv) : local_size_(0) {
+    const LastResort guard(
+        {.seconds = kStartSeconds,
+         .exit_status = static_cast<int>(ErrorCode::kCommunication),
+         .message = fmt::format("waited {:.0f} s on {} for the other ranks to start MPI; see whether all of them were "
+                                "launched and reach each other",
+                                kStartSeconds, own_host())});
     initialise(argc, argv);
     check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "asking for the rank");
     check(MPI_Comm_size(MPI_COMM_WORLD, &size_), "asking for the number of ranks");
@@ -48,41 +82,40 @@ World::World(int* argc, char*** argv) : local_size_(0) {
         if (other < rank_) ++local_rank_;
         ++local_size_;
     }
-    mpi_ = std::make_unique<Mpi>(std::move(hosts));
+    const WorldCommunicators communicators{.channel = duplicate_world(), .presence = duplicate_world()};
+    mpi_ = std::make_unique<Mpi>(communicators, rank_, std::move(hosts));
 }
 
-void World::set_step(std::int64_t step) { mpi_->situation.step = step; }
-
-void World::set_terminated(const std::atomic<bool>& terminated) { mpi_->situation.terminated = &terminated; }
-
 World::~World() {
+    constexpr const char* kWhat = "the end of the job";
     try {
         MPI_Request request = MPI_REQUEST_NULL;
-        check(MPI_Ibarrier(mpi_->channel.communicator(), &request), "the end of the job");
-        mpi_->channel.wait(request, "the end of the job", timeout_seconds_, nullptr);
+        check(MPI_Ibarrier(mpi_->channel.communicator(), &request), kWhat);
+        mpi_->channel.wait(request, kWhat, nullptr);
     } catch (const Error& error) {
-        fmt::print(stderr, "error: {}\n", error.what());
-        abort(error.exit_status());
+        end(error.exit_status(), error.what());
     }
+    const LastResort guard({.seconds = mpi_->situation.timeout_seconds,
+                            .exit_status = static_cast<int>(ErrorCode::kCommunication),
+                            .message = mpi_->situation.describe_wait("ending MPI", mpi_->situation.timeout_seconds)});
     MPI_Finalize();
 }
 
-std::vector<std::string> World::gather_all(const std::string& mine) {
+std::vector<std::string> World::gather_all(const std::string& mine, const char* what) {
     Channel& channel = mpi_->channel;
     const auto ranks = static_cast<std::size_t>(size_);
     const int length = static_cast<int>(mine.size());
     std::vector<int> lengths(ranks);
     MPI_Request request = MPI_REQUEST_NULL;
-    check(MPI_Iallgather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, channel.communicator(), &request),
-          "gathering strings");
-    channel.wait(request, "gathering strings", timeout_seconds_, nullptr);
+    check(MPI_Iallgather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, channel.communicator(), &request), what);
+    channel.wait(request, what, nullptr);
     std::vector<int> offsets(ranks + 1, 0);
     std::partial_sum(lengths.begin(), lengths.end(), offsets.begin() + 1);
     std::string all(static_cast<std::size_t>(offsets.back()), '\0');
     check(MPI_Iallgatherv(mine.data(), length, MPI_CHAR, all.data(), lengths.data(), offsets.data(), MPI_CHAR,
                           channel.communicator(), &request),
-          "gathering strings");
-    channel.wait(request, "gathering strings", timeout_seconds_, nullptr);
+          what);
+    channel.wait(request, what, nullptr);
     std::vector<std::string> strings;
     for (std::size_t i = 0; i < ranks; ++i) {
         strings.push_back(all.substr(static_cast<std::size_t>(offsets[i]), static_cast<std::size_t>(lengths[i])));
@@ -90,10 +123,38 @@ std::vector<std::string> World::gather_all(const std::string& mine) {
     return strings;
 }
 
-std::string World::broadcast(const std::string& mine) { return gather_all(rank_ == 0 ? mine : std::string())[0]; }
+std::string World::broadcast(const std::string& mine, const char* what) {
+    return gather_all(rank_ == 0 ? mine : std::string(), what)[0];
+}
 
-void World::abort(int exit_status) {
+std::shared_ptr<void> World::busy(const char* what) { return mpi_->situation.presence.busy(what); }
+
+// Returns when nobody of a lower rank has ended the job meanwhile; else this process ends here, in silence.
+void World::let_lower_ranks_speak(int exit_status) const {
+    const Situation& situation = mpi_->situation;
+    const bool before = situation.is_terminated();
+    auto left = kTurn * std::min(rank_, kTurns);
+    if (before) left += kUntilKilled;  // perhaps because the job is being ended already
+    for (constexpr auto kPause = std::chrono::milliseconds(10); left.count() > 0; left -= kPause) {
+        std::this_thread::sleep_for(kPause);
+        if (situation.is_terminated() && !before) std::_Exit(exit_status);
+    }
+}
+
+void World::set_timeout_seconds(double seconds) { mpi_->set_timeout_seconds(seconds); }
+
+void World::set_step(std::int64_t step) { mpi_->situation.step = step; }
+
+void World::set_terminated(const std::atomic<bool>& terminated) { mpi_->situation.terminated = &terminated; }
+
+void World::end(int exit_status, const std::string& message) {
+    if (ending_.exchange(true)) {
+        while (true) std::this_thread::sleep_for(std::chrono::hours(1));  // another thread is at it
+    }
+    if (size_ > 1) let_lower_ranks_speak(exit_status);
+    Log(rank_, size_).error("{}{}", message, mpi_->situation.where());
     std::fflush(nullptr);
+    const LastResort guard({.seconds = kAbortSeconds, .exit_status = exit_status, .message = ""});
     if (size_ == 1) {
         MPI_Finalize();  // nobody to end, and nothing to say about it
     } else {

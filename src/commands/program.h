@@ -64,8 +64,19 @@ void require_sections(const Program& program, const std::vector<std::string>& se
 /// The defaults, then the file (where not ""), then the overrides of the command line, checked.
 [[nodiscard]] Config effective_config(const Program& program, const std::string& config_path);
 
-/// The back end of this rank. Threads 0: the cores of the host divided by `local_ranks`. kDevice where the kind is not
-/// built or the machine lacks it.
+/// The back end of a process by itself; kAuto is the GPU where there is one that can be used, else the CPU. Threads 0:
+/// the cores of the host divided by `local_ranks`. kDevice where the kind is not built or the machine lacks it.
 [[nodiscard]] std::unique_ptr<Backend> open_device(const DeviceConfig& config, int local_ranks);
+
+/// What a rank computes on and sums with. The communicator works on the back end's memory and goes first.
+struct RankDevice {
+    std::unique_ptr<Backend> backend;
+    std::unique_ptr<Communicator> communicator;
+};
+
+/// Every rank calls it. Errors: kDevice as open_device() and where there are fewer GPUs than ranks on a host,
+/// kConfiguration where the communicator cannot work on the device.
+[[nodiscard]] RankDevice open_rank_device(const DeviceConfig& device, const DistributedConfig& distributed,
+                                          World& world);
 
 }  // namespace duologue

@@ -25,43 +25,33 @@ std::string in_folder(const std::string& folder, std::string_view name) {
     return (std::filesystem::path(folder) / name).string();
 }
 
-std::unique_ptr<Communicator> make_communicator(const Config& config, World& world) {
-    require(config.distributed.communicator != CommunicatorKind::kNccl, ErrorCode::kConfiguration,
-            "distributed.communicator = nccl is not part of this version; use mpi, or auto");
-    if (world.size() == 1) return make_single_communicator();
-    require(config.device.kind != DeviceKind::kCuda, ErrorCode::kDevice,
-            "device.kind = cuda with {} ranks: gradients are summed in host memory only; start one rank, or use "
-            "device.kind=cpu",
-            world.size());
-    return make_mpi_communicator(world);
-}
-
 /// Everything that training works on, in the order in which it is made.
 struct Setup {
     Setup(const Config& effective, World& world, const Log& log)
-        : config(effective),
+        : reading(world.busy("reading the data")),
+          config(effective),
           capacity(batch_capacity(config.data, config.model.kind)),
           vocabulary(Vocabulary::load(in_folder(config.data.path, kVocabularyFile))),
-          device(open_device(config.device, world.local_size())),
+          device(open_rank_device(config.device, config.distributed, world)),
           model(config.model, vocabulary.size(), config.train.precision, capacity.max_source_length,
                 capacity.max_target_length),
           data(open_training_data(config.data, config.model.kind, config.train.seed)),
-          validation(load_validation_batches(config.data, config.model.kind)),
-          communicator(make_communicator(effective, world)) {
-        log.info("{} {}, {}", world.size(), world.size() == 1 ? "rank" : "ranks", device->description());
+          validation(load_validation_batches(config.data, config.model.kind)) {
+        reading.reset();
+        log.info("{} {}, {}", world.size(), world.size() == 1 ? "rank" : "ranks", device.backend->description());
         log.info("{:.2f} million parameters, {} words, {} examples an epoch",
                  static_cast<double>(model.parameters().parameters()) * 1e-6, vocabulary.size(),
                  data->examples_per_epoch());
     }
 
+    std::shared_ptr<void> reading;
     Config config;
     BatchCapacity capacity;
     Vocabulary vocabulary;
-    std::unique_ptr<Backend> device;
+    RankDevice device;
     Transformer model;
     std::unique_ptr<TrainingData> data;
     std::vector<Batch> validation;
-    std::unique_ptr<Communicator> communicator;
 };
 
 /// The version, and a hash of the executable: two builds of one version differ too.
@@ -79,11 +69,13 @@ TrainerSettings trainer_settings(const Setup& setup) {
             .checkpoint = config.checkpoint,
             .capacity = setup.capacity,
             .bucket_bytes = config.distributed.bucket_bytes,
+            .shard_optimizer = config.distributed.shard_optimizer,
             .output_path = config.output.path,
             .config_json = print_config(config),
             .program_version = program_identity(),
             .data_checksum = hash_text(fnv1a(read_file(in_folder(config.data.path, kManifestFile)))),
-            .matmul_flops_per_second = measure_matmul_flops_per_second(*setup.device, setup.model.activation_type()),
+            .matmul_flops_per_second =
+                measure_matmul_flops_per_second(*setup.device.backend, setup.model.activation_type()),
             .progress = detect_progress_style()};
 }
 
@@ -108,8 +100,8 @@ void log_end(const TrainingResult& result, const Log& log) {
 TrainingResult train_and_save(const Config& config, World& world, const StopRequest& stop, const Log& log) {
     prepare_output(config, world);
     Setup setup(config, world, log);
-    Trainer trainer(trainer_settings(setup), {.backend = *setup.device,
-                                              .communicator = *setup.communicator,
+    Trainer trainer(trainer_settings(setup), {.backend = *setup.device.backend,
+                                              .communicator = *setup.device.communicator,
                                               .world = world,
                                               .log = log,
                                               .model = setup.model,
@@ -118,19 +110,22 @@ TrainingResult train_and_save(const Config& config, World& world, const StopRequ
                                               .vocabulary = setup.vocabulary,
                                               .stop = stop});
     // An error may come while the communicator's thread still sums the trainer's gradients: it goes before them.
-    const std::shared_ptr<void> sums_end_first(nullptr, [&](void*) { setup.communicator.reset(); });
+    const std::shared_ptr<void> sums_end_first(nullptr, [&](void*) { setup.device.communicator.reset(); });
     // Not before: what is refused leaves the configuration of the run that is there.
     if (world.rank() == 0) write_file_durably(in_folder(config.output.path, "config.json"), print_config(config));
     const TrainingResult result = trainer.run();
     log_end(result, log);
-    if (result.reason == EndReason::kFinished && world.rank() == 0) {
+    if (result.reason != EndReason::kFinished) return result;
+    const std::vector<float> parameters = trainer.parameters();
+    if (world.rank() == 0) {
+        const auto token = world.busy("writing the model");
         const std::string folder = in_folder(config.output.path, "model");
         save_model(folder,
                    {.model = config.model,
                     .max_context_tokens = config.data.max_context_tokens,
                     .max_reply_tokens = config.data.max_reply_tokens,
                     .steps = result.step},
-                   setup.vocabulary, trainer.parameters());
+                   setup.vocabulary, parameters);
         log.info("the model is in {}", folder);
     }
     return result;
@@ -156,13 +151,14 @@ void chat_at_end(const Config& config, Program& program) {
 }
 
 int train(Program& program, const std::string& config_path) {
+    program.stop_on_signals(StopOn::kInterruptAndTerminate);  // a stop during the set-up ends after the first step
+    // Before the configuration is read, so that what is wrong with it is said once and not by every rank.
+    World& world = program.world.emplace(&program.argc, &program.argv);
+    world.set_terminated(program.stop.terminated);
     const Config config = effective_config(program, config_path);
     require(!config.data.path.empty(), ErrorCode::kConfiguration,
             "data.path is not set: name the folder that duologue-preprocess wrote, as --data.path=DIR");
-    program.stop_on_signals(StopOn::kInterruptAndTerminate);  // a stop during the set-up ends after the first step
-    World& world = program.world.emplace(&program.argc, &program.argv);
     world.set_timeout_seconds(config.distributed.timeout_seconds);
-    world.set_terminated(program.stop.terminated);
     const Log log(world.rank(), world.size());
     const TrainingResult result = train_and_save(config, world, program.stop, log);
     const bool chats =

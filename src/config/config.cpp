@@ -96,8 +96,9 @@ void read_config_file(Config& config, const std::string& path) { read_config(con
 
 std::string try_option(Config& config, std::string_view key, std::string_view value) {
     const std::vector<Option> options = all_options();
-    const json number = json::parse(value, nullptr, false);
-    if (number.is_number() && problem_of(config, options, key, number).empty()) return "";
+    const json literal = json::parse(value, nullptr, false);
+    const bool is_literal = literal.is_number() || literal.is_boolean();
+    if (is_literal && problem_of(config, options, key, literal).empty()) return "";
     return problem_of(config, options, key, std::string(value));
 }
 

@@ -112,7 +112,7 @@ Options run_options() {
         option("output.path", &Config::output, &OutputConfig::path, "folder for checkpoints, model and metrics"),
         option("device.kind", &Config::device, &DeviceConfig::kind,
                Choices<DeviceKind>{{"auto", DeviceKind::kAuto}, {"cpu", DeviceKind::kCpu}, {"cuda", DeviceKind::kCuda}},
-               "what computes; auto is the cpu"),
+               "what computes"),
         option("device.threads", &Config::device, &DeviceConfig::threads, between(0, 4096),
                "per rank; 0: the cores of this host divided by its ranks"),
         option("device.attention", &Config::device, &DeviceConfig::attention,
@@ -120,17 +120,20 @@ Options run_options() {
                    {"auto", AttentionKind::kAuto}, {"own", AttentionKind::kOwn}, {"cudnn", AttentionKind::kCudnn}},
                "on a GPU; auto: cudnn for bf16, own for f32"),
         option("device.deterministic", &Config::device, &DeviceConfig::deterministic,
-               Choices<DeterministicMode>{{"no", DeterministicMode::kNo}, {"yes", DeterministicMode::kYes}},
                "on a GPU, the same bits in every run, slower; the CPU always gives them"),
         option(
             "distributed.communicator", &Config::distributed, &DistributedConfig::communicator,
             Choices<CommunicatorKind>{
                 {"auto", CommunicatorKind::kAuto}, {"mpi", CommunicatorKind::kMpi}, {"nccl", CommunicatorKind::kNccl}},
-            "what sums the gradients; auto is mpi, and nccl is not in this version"),
+            "what sums the gradients"),
         option("distributed.timeout_seconds", &Config::distributed, &DistributedConfig::timeout_seconds,
                between(0.1, 86400), "waiting longer for another rank ends the job"),
         option("distributed.bucket_bytes", &Config::distributed, &DistributedConfig::bucket_bytes,
                between(1024, 1LL << 40), "gradients are reduced in ranges of at least this size"),
+        option("distributed.shard_optimizer", &Config::distributed, &DistributedConfig::shard_optimizer,
+               "each rank keeps its part of master values and moments only (ZeRO stage 1)"),
+        option("distributed.share_device", &Config::distributed, &DistributedConfig::share_device,
+               "ranks of a host may share a GPU: for tests, slow"),
     };
 }
 

@@ -69,6 +69,18 @@ Option option(const std::string& key, Section Config::*section, std::string Sect
     return {key, help, "a text", set, get};
 }
 
+/// Yes or no.
+template <class Section>
+Option option(const std::string& key, Section Config::*section, bool Section::*member, const std::string& help) {
+    const auto set = [=](Config& config, const nlohmann::json& value) {
+        if (!value.is_boolean()) return false;
+        (config.*section).*member = value.get<bool>();
+        return true;
+    };
+    const auto get = [=](const Config& config) { return nlohmann::json((config.*section).*member); };
+    return {key, help, "true or false", set, get};
+}
+
 /// One of some names.
 template <class Section, class Enum>
 Option option(const std::string& key, Section Config::*section, Enum Section::*member, const Choices<Enum>& choices,

@@ -13,22 +13,31 @@ namespace {
 
 constexpr const char* kModule = "libduologue_cuda.so";
 
-std::filesystem::path module_path() {
+std::filesystem::path own_folder() {
     std::error_code unreadable;
-    const std::filesystem::path folder = std::filesystem::read_symlink("/proc/self/exe", unreadable).parent_path();
+    return std::filesystem::read_symlink("/proc/self/exe", unreadable).parent_path();
+}
+
+/// "" where there is none.
+std::filesystem::path module_path() {
+    const std::filesystem::path folder = own_folder();
     for (const auto& path : {folder / kModule, folder / ".." / "lib" / kModule}) {
+        std::error_code unreadable;
         if (std::filesystem::exists(path, unreadable)) return path;
     }
-    fail(ErrorCode::kDevice,
-         "this program has no CUDA back end: there is no {0} beside it or in ../lib of {1}; build with "
-         "-DDUOLOGUE_CUDA=ON, which says what is missing, or choose device.kind=cpu",
-         kModule, folder.string());
+    return {};
 }
 
 }  // namespace
 
+bool has_device_module() { return !module_path().empty(); }
+
 void* device_module_function(const char* name) {
     const std::string path = module_path().string();
+    require(!path.empty(), ErrorCode::kDevice,
+            "this program has no CUDA back end: there is no {0} beside it or in ../lib of {1}; build with "
+            "-DDUOLOGUE_CUDA=ON, which says what is missing, or choose device.kind=cpu",
+            kModule, own_folder().string());
     // Loading it again only counts; it is never unloaded, because what it made may live as long as the program.
     void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (module == nullptr) {

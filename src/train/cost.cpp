@@ -91,11 +91,13 @@ void add_cost(StepCost& cost, const TrainingPlan& plan, const Batch& batch, doub
 std::vector<MemoryKind> plan_memory(const TrainingPlan& plan, const MemorySettings& settings) {
     constexpr MemoryPlace kDevice = MemoryPlace::kDevice;
     const std::int64_t f32_bytes = plan.elements * size_of(DataType::kF32);
+    const std::int64_t owners = settings.config.distributed.shard_optimizer ? settings.ranks : 1;
+    const std::int64_t master_bytes = plan.weight_bytes == 0 ? f32_bytes : f32_bytes / owners;
     return {
         {.name = "weights in activation type", .place = kDevice, .bytes = plan.weight_bytes},
-        {.name = "f32 master values", .place = kDevice, .bytes = f32_bytes},
+        {.name = "f32 master values", .place = kDevice, .bytes = master_bytes},
         {.name = "gradients", .place = kDevice, .bytes = f32_bytes},
-        {.name = "Adam's moments", .place = kDevice, .bytes = 2 * f32_bytes},
+        {.name = "Adam's moments", .place = kDevice, .bytes = 2 * f32_bytes / owners},
         {.name = "activations and scratch", .place = kDevice, .bytes = plan.arena_bytes},
         {.name = "constant tables", .place = kDevice, .bytes = plan.constant_bytes},
         {.name = "shards and batches", .bytes = data_bytes(settings)},

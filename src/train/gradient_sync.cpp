@@ -1,36 +1,41 @@
 // Buckets at fixed places, queued in order.
 #include "duologue/train/gradient_sync.h"
 
-#include <algorithm>
-
 #include "duologue/core/error.h"
 
 namespace duologue {
 
-GradientSync::GradientSync(Communicator& communicator, const Tensor& gradients, std::int64_t bucket_bytes)
-    : communicator_(communicator),
-      gradients_(gradients),
-      bucket_elements_(std::max<std::int64_t>((bucket_bytes + 3) / size_of(gradients.type), 1)) {}
-
 void GradientSync::finished(std::int64_t begin, std::int64_t end) {
-    require(begin == finished_ && end >= begin && end <= gradients_.columns, ErrorCode::kInternal,
-            "gradients [{}, {}) of {} are said to be finished after [0, {})", begin, end, gradients_.columns,
-            finished_);
+    const std::int64_t elements = state_.layout().elements();
+    require(begin == finished_ && end >= begin && end <= elements, ErrorCode::kInternal,
+            "gradients [{}, {}) of {} are said to be finished after [0, {})", begin, end, elements, finished_);
     finished_ = end;
-    queue_up_to(finished_);
+    // Nobody works on the padding at the end: it is finished with the last gradient.
+    queue_up_to(end == elements ? state_.layout().padded_elements() : end);
 }
 
 void GradientSync::queue_up_to(std::int64_t end) {
-    while (queued_ < end) {
-        const std::int64_t next = std::min(queued_ + bucket_elements_, gradients_.columns);
-        if (next > end) return;
-        communicator_.all_reduce_sum(gradients_.column_range(queued_, next - queued_), "the sum of gradients");
-        queued_ = next;
+    const auto& buckets = state_.layout().buckets();
+    for (; queued_buckets_ < buckets.size(); ++queued_buckets_) {
+        const FlatRange& bucket = buckets[queued_buckets_];
+        if (bucket.begin + bucket.length > end) return;
+        queue(queued_buckets_);
+    }
+}
+
+void GradientSync::queue(std::size_t bucket) {
+    constexpr const char* kWhat = "the sum of gradients";
+    const FlatLayout& layout = state_.layout();
+    const Tensor all = state_.gradients(layout.buckets()[bucket]);
+    if (layout.sharded()) {
+        communicator_.reduce_scatter_sum(state_.gradients(layout.pieces()[bucket].range), all, kWhat);
+    } else {
+        communicator_.all_reduce_sum(all, kWhat);
     }
 }
 
 void GradientSync::join(const Tensor& statistics) {
-    queue_up_to(gradients_.columns);
+    queue_up_to(state_.layout().padded_elements());
     communicator_.all_reduce_sum(statistics, "the sum of a step's statistics");
     communicator_.join();
 }

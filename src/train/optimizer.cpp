@@ -1,4 +1,4 @@
-// Schedules by their formulas; the buffers of master values, weights, gradients and moments.
+// Schedules by their formulas.
 #include "duologue/train/optimizer.h"
 
 #include <algorithm>
@@ -41,30 +41,6 @@ double learning_rate(const ScheduleSettings& settings, std::int64_t step) {
             return settings.peak;
     }
     fail(ErrorCode::kInternal, "an unknown schedule {}", static_cast<int>(settings.schedule));
-}
-
-TrainingState::TrainingState(Backend& backend, const ParameterTable& table, DataType activation) {
-    const std::int64_t elements = table.elements();
-    values_ = allocate(backend, DataType::kF32, elements);
-    weights_ = activation == DataType::kF32 ? values_ : allocate(backend, activation, elements);
-    gradients_ = allocate(backend, DataType::kF32, elements);
-    first_ = allocate(backend, DataType::kF32, elements);
-    second_ = allocate(backend, DataType::kF32, elements);
-}
-
-Tensor TrainingState::allocate(Backend& backend, DataType type, std::int64_t elements) {
-    buffers_.push_back(backend.allocate(elements * size_of(type)));
-    return make_vector(buffers_.back().data(), type, elements);
-}
-
-void TrainingState::refresh_weights(Backend& backend) const {
-    if (weights_.data != values_.data) backend.cast(weights_, values_);
-}
-
-std::vector<float> download_values(Backend& backend, const Tensor& x) {
-    std::vector<float> values(static_cast<std::size_t>(x.elements()));
-    backend.download(values.data(), x);
-    return values;
 }
 
 }  // namespace duologue

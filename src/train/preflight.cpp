@@ -20,9 +20,10 @@ std::string differences(const std::vector<std::string>& values, const std::vecto
 }  // namespace
 
 void require_same_everywhere(World& world, const std::vector<Fact>& facts) {
-    const std::vector<std::string> hosts = world.gather_all(world.host());
+    constexpr const char* kWhat = "the comparison of program, configuration and data";
+    const std::vector<std::string> hosts = world.gather_all(world.host(), kWhat);
     for (const Fact& fact : facts) {
-        const std::vector<std::string> values = world.gather_all(fact.value);
+        const std::vector<std::string> values = world.gather_all(fact.value, kWhat);
         const std::string differing = differences(values, hosts);
         require(differing.empty(), fact.code,
                 "{} is {} on rank 0 ({}) but {}; give every host the same program, configuration and data", fact.name,

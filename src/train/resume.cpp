@@ -12,13 +12,16 @@ namespace duologue {
 namespace {
 
 std::string to_text(const ResumePoint& point) {
-    return fmt::format("{} {} {} {}", point.step, point.skipped_steps, point.position.epoch, point.position.examples);
+    const std::string best = point.best_validation_loss ? fmt::format(" {}", *point.best_validation_loss) : "";
+    return fmt::format("{} {} {} {}{}", point.step, point.skipped_steps, point.position.epoch, point.position.examples,
+                       best);
 }
 
 ResumePoint from_text(const std::string& text) {
     ResumePoint point;
     std::istringstream words(text);
     words >> point.step >> point.skipped_steps >> point.position.epoch >> point.position.examples;
+    if (double best = 0.0; words >> best) point.best_validation_loss = best;
     return point;
 }
 
@@ -35,20 +38,27 @@ std::optional<double> best_validation_loss(const CheckpointFolder& folder) {
     return best;
 }
 
-void upload_checkpoint(Backend& backend, const TrainingState& state, const Checkpoint& checkpoint,
-                       const std::string& path) {
-    const auto elements = static_cast<std::size_t>(state.values().elements());
+void require_sizes(const Checkpoint& checkpoint, std::int64_t elements, const std::string& path) {
     for (const auto* values : {&checkpoint.values, &checkpoint.first, &checkpoint.second}) {
-        require(values->size() == elements, ErrorCode::kData, "'{}' holds {} values where the model has {}", path,
-                values->size(), elements);
+        require(static_cast<std::int64_t>(values->size()) == elements, ErrorCode::kData,
+                "'{}' holds {} values where the model has {}", path, values->size(), elements);
     }
-    backend.upload(state.values(), checkpoint.values.data());
-    backend.upload(state.first(), checkpoint.first.data());
-    backend.upload(state.second(), checkpoint.second.data());
 }
 
+const float* values_of(const Checkpoint& checkpoint, StatePart part) {
+    if (part == StatePart::kValues) return checkpoint.values.data();
+    return part == StatePart::kFirst ? checkpoint.first.data() : checkpoint.second.data();
+}
+
+/// What rank 0 has read.
+struct Newest {
+    ResumePoint point;
+    std::optional<Checkpoint> checkpoint;
+};
+
 // On rank 0 only.
-ResumePoint read_newest(const ResumeParts& parts, const ResumeSettings& settings) {
+Newest read_newest(const ResumeParts& parts, const ResumeSettings& settings) {
+    const auto token = parts.world.busy("reading the newest checkpoint");
     parts.folder.remove_unfinished();
     const std::vector<std::int64_t> steps = parts.folder.steps();
     if (settings.resume == Resume::kNever) {
@@ -58,37 +68,44 @@ ResumePoint read_newest(const ResumeParts& parts, const ResumeSettings& settings
                 parts.folder.file_of(steps.empty() ? 0 : steps.back()));
         return {};
     }
-    const std::optional<Checkpoint> newest = parts.folder.newest(settings.demands, parts.log);
+    std::optional<Checkpoint> newest = parts.folder.newest(settings.demands, parts.log);
     if (!newest) return {};
     const CheckpointSummary& summary = newest->summary;
     const std::string path = parts.folder.file_of(summary.step);
-    upload_checkpoint(parts.backend, parts.state, *newest, path);
+    require_sizes(*newest, parts.state.layout().elements(), path);
     parts.log.info("going on from '{}': step {}, epoch {}", path, summary.step, summary.position.epoch + 1);
     const std::string changed = changed_options(summary.config, settings.config_json);
     if (!changed.empty()) parts.log.info("options changed since that checkpoint: {}", changed);
-    return {.step = summary.step,
-            .skipped_steps = summary.skipped_steps,
-            .position = summary.position,
-            .best_validation_loss = best_validation_loss(parts.folder)};
+    const ResumePoint point{.step = summary.step,
+                            .skipped_steps = summary.skipped_steps,
+                            .position = summary.position,
+                            .best_validation_loss = best_validation_loss(parts.folder)};
+    return {.point = point, .checkpoint = std::move(newest)};
+}
+
+// Rank 0 has the checkpoint, the others have none.
+void share(const ResumeParts& parts, const std::optional<Checkpoint>& checkpoint) {
+    for (const StatePart part : kStateParts) {
+        const Tensor whole = parts.state.gradients();
+        if (checkpoint) parts.backend.upload(whole, values_of(*checkpoint, part));
+        parts.communicator.broadcast(whole, 0, "the broadcast of a checkpoint");
+        parts.communicator.join();
+        parts.state.take(part, parts.backend);
+    }
 }
 
 }  // namespace
 
 ResumePoint resume_or_begin(const ResumeParts& parts, const ResumeSettings& settings) {
-    ResumePoint point;
-    if (parts.communicator.rank() == 0) point = read_newest(parts, settings);
-    const std::optional<double> best = point.best_validation_loss;
-    point = from_text(parts.world.broadcast(to_text(point)));
-    point.best_validation_loss = best;
-    if (point.step == 0) {
-        parts.backend.upload(parts.state.values(), initial_values(parts.table, settings.seed).data());
+    Newest newest;
+    if (parts.communicator.rank() == 0) newest = read_newest(parts, settings);
+    const ResumePoint point = from_text(parts.world.broadcast(to_text(newest.point), "reading the newest checkpoint"));
+    if (point.step > 0) {
+        share(parts, newest.checkpoint);
     } else {
-        for (const Tensor& x : {parts.state.values(), parts.state.first(), parts.state.second()}) {
-            parts.communicator.broadcast(x, 0, "the broadcast of a checkpoint");
-        }
-        parts.communicator.join();
+        parts.backend.upload(parts.state.gradients(), initial_values(parts.table, settings.seed).data());
+        parts.state.take(StatePart::kValues, parts.backend);
     }
-    parts.state.refresh_weights(parts.backend);
     return point;
 }
 

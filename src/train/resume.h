@@ -10,7 +10,7 @@
 #include "duologue/config/config.h"
 #include "duologue/core/log.h"
 #include "duologue/train/checkpoint.h"
-#include "duologue/train/optimizer.h"
+#include "duologue/train/training_state.h"
 
 namespace duologue {
 
@@ -19,7 +19,7 @@ struct ResumePoint {
     std::int64_t step = 0;
     std::int64_t skipped_steps = 0;
     DataPosition position;
-    std::optional<double> best_validation_loss;  ///< among the checkpoints; known to rank 0 only
+    std::optional<double> best_validation_loss;  ///< among the checkpoints
 };
 
 struct ResumeParts {

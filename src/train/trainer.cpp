@@ -9,6 +9,7 @@
 #include "duologue/core/error.h"
 #include "duologue/train/checkpoint.h"
 #include "duologue/train/cost.h"
+#include "duologue/train/optimizer.h"
 #include "duologue/train/preflight.h"
 #include "duologue/train/validation.h"
 #include "train/resume.h"
@@ -39,11 +40,15 @@ class Trainer::Run {
    public:
     Run(TrainerSettings settings, const TrainerParts& parts);
     TrainingResult run();
-    [[nodiscard]] std::vector<float> parameters() const { return download_values(parts_.backend, state_.values()); }
+    [[nodiscard]] std::vector<float> parameters() const {
+        return download_values(parts_.backend, whole(StatePart::kValues));
+    }
 
    private:
     [[nodiscard]] bool leads() const { return parts_.communicator.rank() == 0; }
     [[nodiscard]] bool finished() const;
+    [[nodiscard]] Tensor whole(StatePart part) const;
+    [[nodiscard]] std::vector<float> to_write(StatePart part) const;
     [[nodiscard]] std::string output(const char* name) const;
     [[nodiscard]] StopVote vote();
     void train_one_step();
@@ -51,6 +56,7 @@ class Trainer::Run {
     void report(const StepMetrics& metrics);
     void validate();
     void save();
+    void write(const Checkpoint& checkpoint);
 
     TrainerSettings settings_;
     TrainerParts parts_;
@@ -76,6 +82,11 @@ class Trainer::Run {
 
 namespace {
 
+Owner owner_of(const TrainerSettings& settings, const Communicator& communicator) {
+    if (!settings.shard_optimizer) return {};
+    return {.index = communicator.rank(), .count = communicator.size()};
+}
+
 // In the order of construction: first all that can be refused without a byte allocated.
 TrainingPlan checked_plan(const TrainerSettings& settings, const TrainerParts& parts) {
     require_shared_evenly(settings.train.micro_batches_per_step, parts.communicator.size());
@@ -86,8 +97,9 @@ TrainingPlan checked_plan(const TrainerSettings& settings, const TrainerParts& p
                                          .capacity = settings.capacity});
 }
 
-std::int64_t plan_steps(const TrainConfig& config, TrainingData& data) {
+std::int64_t plan_steps(const TrainConfig& config, TrainingData& data, World& world) {
     if (config.steps > 0) return config.steps;
+    const auto token = world.busy("counting the steps of an epoch");
     return config.epochs * estimate_steps_per_epoch(data, config.micro_batches_per_step);
 }
 
@@ -104,7 +116,9 @@ Trainer::Run::Run(TrainerSettings settings, const TrainerParts& parts)
     : settings_(std::move(settings)),
       parts_(parts),
       plan_(checked_plan(settings_, parts_)),
-      state_(parts_.backend, parts_.model.parameters(), parts_.model.activation_type()),
+      state_(parts_.backend, parts_.model.parameters(), parts_.model.activation_type(),
+             FlatLayout(parts_.model.parameters().elements(), settings_.bucket_bytes,
+                        owner_of(settings_, parts_.communicator))),
       arena_memory_(parts_.backend.allocate(plan_.arena_bytes)),
       arena_(arena_memory_.data(), plan_.arena_bytes),
       folder_(output("checkpoints")),
@@ -121,7 +135,7 @@ Trainer::Run::Run(TrainerSettings settings, const TrainerParts& parts)
                               .demands = {.vocabulary_hash = parts_.vocabulary.hash(),
                                           .data_checksum = settings_.data_checksum,
                                           .shapes = parameter_shapes(parts_.model.parameters())}})),
-      planned_steps_(plan_steps(settings_.train, parts_.data)),
+      planned_steps_(plan_steps(settings_.train, parts_.data, parts_.world)),
       schedule_(schedule_settings(settings_.train, parts_.model.config().width, planned_steps_)),
       step_({.backend = parts_.backend,
              .arena = arena_,
@@ -131,8 +145,7 @@ Trainer::Run::Run(TrainerSettings settings, const TrainerParts& parts)
              .plan = plan_,
              .capacity = settings_.capacity,
              .config = settings_.train,
-             .matmul_flops_per_second = settings_.matmul_flops_per_second},
-            settings_.bucket_bytes),
+             .matmul_flops_per_second = settings_.matmul_flops_per_second}),
       loader_(parts_.data, {.micro_batches = settings_.train.micro_batches_per_step,
                             .rank = parts_.communicator.rank(),
                             .ranks = parts_.communicator.size()}),
@@ -187,6 +200,7 @@ void Trainer::Run::train_one_step() {
     if (sums.finite()) {
         step_.apply(step - point_.skipped_steps, rate);
         parts_.backend.synchronize();
+        parts_.communicator.confirm();
     }
     const double seconds = seconds_since(begin);
     const double peak = sums.peak_giga_flops_per_second * seconds;
@@ -258,8 +272,22 @@ void Trainer::Run::validate() {
     save();
 }
 
+Tensor Trainer::Run::whole(StatePart part) const {
+    const Tensor values = state_.whole(part, parts_.backend, parts_.communicator);
+    parts_.backend.synchronize();
+    parts_.communicator.confirm();
+    return values;
+}
+
+// Every rank calls it, rank 0 gets it.
+std::vector<float> Trainer::Run::to_write(StatePart part) const {
+    const Tensor values = whole(part);
+    return leads() ? download_values(parts_.backend, values) : std::vector<float>();
+}
+
 void Trainer::Run::save() {
-    if (!leads() || saved_step_ == point_.step) return;
+    if (saved_step_ == point_.step) return;
+    saved_step_ = point_.step;
     const bool validated = validated_step_ == point_.step && std::isfinite(*result_.validation_loss);
     const Checkpoint checkpoint{
         .summary = {.step = point_.step,
@@ -271,12 +299,16 @@ void Trainer::Run::save() {
                     .config = settings_.config_json,
                     .shapes = parameter_shapes(parts_.model.parameters())},
         .vocabulary = parts_.vocabulary.serialize(),
-        .values = download_values(parts_.backend, state_.values()),
-        .first = download_values(parts_.backend, state_.first()),
-        .second = download_values(parts_.backend, state_.second()),
+        .values = to_write(StatePart::kValues),
+        .first = to_write(StatePart::kFirst),
+        .second = to_write(StatePart::kSecond),
     };
+    if (leads()) write(checkpoint);
+}
+
+void Trainer::Run::write(const Checkpoint& checkpoint) {
+    const auto token = parts_.world.busy("writing a checkpoint");
     folder_.save(checkpoint, settings_.checkpoint.keep_last);
-    saved_step_ = point_.step;
 }
 
 Trainer::Trainer(TrainerSettings settings, const TrainerParts& parts)

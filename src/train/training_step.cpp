@@ -11,9 +11,9 @@ bool StepSums::finite() const { return std::isfinite(loss) && std::isfinite(squa
 
 double StepSums::gradient_norm() const { return std::sqrt(squared_gradients) / labels; }
 
-TrainingStep::TrainingStep(const StepParts& parts, std::int64_t bucket_bytes)
+TrainingStep::TrainingStep(const StepParts& parts)
     : parts_(parts),
-      sync_(parts.communicator, parts.state.gradients(), bucket_bytes),
+      sync_(parts.communicator, parts.state),
       memory_(parts.backend.allocate((kStatistics + 1) * size_of(DataType::kF32))) {
     const Tensor all = make_vector(memory_.data(), DataType::kF32, kStatistics + 1);
     statistics_ = all.column_range(0, kStatistics);
@@ -29,10 +29,11 @@ StepSums TrainingStep::accumulate(const GlobalStep& batches, std::int64_t step, 
     Statistics sums = local_statistics(batches, vote);
     backend.upload(statistics_.column_range(kLabels, kStatistics - kLabels), &sums[kLabels]);
     sync_.join(statistics_);
-    backend.sum_squares(square_sum_, parts_.state.gradients(), Write::kOverwrite);
+    sum_squares();
     backend.download(sums.data(), statistics_);
     float squares = 0.0F;
     backend.download(&squares, square_sum_);
+    parts_.communicator.confirm();
     return {.loss = sums[kLoss],
             .labels = sums[kLabels],
             .stop_votes = sums[kStopVotes],
@@ -63,6 +64,17 @@ void TrainingStep::run_micro_batches(const GlobalStep& batches, std::int64_t ste
     }
 }
 
+void TrainingStep::sum_squares() {
+    const TrainingState& state = parts_.state;
+    parts_.backend.zero(square_sum_);
+    for (const Piece& piece : state.layout().pieces()) {
+        parts_.backend.sum_squares(square_sum_, state.gradients(piece.range), Write::kAccumulate);
+    }
+    if (!state.layout().sharded()) return;
+    parts_.communicator.all_reduce_sum(square_sum_, "the sum of squared gradients");
+    parts_.communicator.join();
+}
+
 TrainingStep::Statistics TrainingStep::local_statistics(const GlobalStep& batches, StopVote vote) const {
     double labels = 0.0;
     double sources = 0.0;
@@ -89,21 +101,33 @@ TrainingStep::Statistics TrainingStep::local_statistics(const GlobalStep& batche
 void TrainingStep::apply(std::int64_t update, double learning_rate) {
     const TrainingState& state = parts_.state;
     const TrainConfig& config = parts_.config;
-    const bool separate_weights = state.weights().data != state.values().data;
-    parts_.backend.adamw({.values = state.values(),
-                          .weights = separate_weights ? state.weights() : Tensor{},
-                          .first = state.first(),
-                          .second = state.second(),
-                          .gradients = state.gradients(),
-                          .divisor = statistics_.column_range(kLabels, 1),
-                          .square_sum = square_sum_,
-                          .learning_rate = static_cast<float>(learning_rate),
-                          .beta1 = static_cast<float>(config.beta1),
-                          .beta2 = static_cast<float>(config.beta2),
-                          .epsilon = static_cast<float>(config.epsilon),
-                          .weight_decay = static_cast<float>(config.weight_decay),
-                          .max_norm = static_cast<float>(config.clip_norm),
-                          .step = update});
+    for (const Piece& piece : state.layout().pieces()) {
+        parts_.backend.adamw({.values = state.part(StatePart::kValues, piece),
+                              .weights = state.weights_are_values() ? Tensor{} : state.weights(piece.range),
+                              .first = state.part(StatePart::kFirst, piece),
+                              .second = state.part(StatePart::kSecond, piece),
+                              .gradients = state.gradients(piece.range),
+                              .divisor = statistics_.column_range(kLabels, 1),
+                              .square_sum = square_sum_,
+                              .learning_rate = static_cast<float>(learning_rate),
+                              .beta1 = static_cast<float>(config.beta1),
+                              .beta2 = static_cast<float>(config.beta2),
+                              .epsilon = static_cast<float>(config.epsilon),
+                              .weight_decay = static_cast<float>(config.weight_decay),
+                              .max_norm = static_cast<float>(config.clip_norm),
+                              .step = update});
+    }
+    if (state.layout().sharded()) gather_weights();
+}
+
+void TrainingStep::gather_weights() {
+    const TrainingState& state = parts_.state;
+    const FlatLayout& layout = state.layout();
+    for (std::size_t i = 0; i < layout.buckets().size(); ++i) {
+        parts_.communicator.all_gather(state.weights(layout.buckets()[i]), state.weights(layout.pieces()[i].range),
+                                       "the gathering of weights");
+    }
+    parts_.communicator.join();
 }
 
 }  // namespace duologue

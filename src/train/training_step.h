@@ -7,7 +7,7 @@
 #include "duologue/comm/communicator.h"
 #include "duologue/train/gradient_sync.h"
 #include "duologue/train/micro_batch.h"
-#include "duologue/train/optimizer.h"
+#include "duologue/train/training_state.h"
 
 namespace duologue {
 
@@ -43,13 +43,13 @@ struct StepParts {
 
 class TrainingStep {
    public:
-    TrainingStep(const StepParts& parts, std::int64_t bucket_bytes);
+    explicit TrainingStep(const StepParts& parts);
 
     /// Gradients and statistics of global step `step` (1-based), summed over the ranks. Dropout of micro-batch j is
     /// keyed by (seed, step, j), whichever rank it runs on.
     [[nodiscard]] StepSums accumulate(const GlobalStep& batches, std::int64_t step, StopVote vote);
 
-    /// The optimizer's update number `update` (1-based) with the gradients that accumulate() left.
+    /// The optimizer's update number `update` (1-based) with the gradients that accumulate() left. Every rank calls it.
     void apply(std::int64_t update, double learning_rate);
 
     /// Device memory that is free between steps, f32 [2].
@@ -69,6 +69,8 @@ class TrainingStep {
     using Statistics = std::array<float, kStatistics>;
 
     void run_micro_batches(const GlobalStep& batches, std::int64_t step);
+    void sum_squares();
+    void gather_weights();
     [[nodiscard]] Statistics local_statistics(const GlobalStep& batches, StopVote vote) const;
 
     StepParts parts_;

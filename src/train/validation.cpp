@@ -43,6 +43,7 @@ double validation_loss(const ValidationWork& work, const std::vector<Batch>& bat
     work.communicator.all_reduce_sum(work.statistics, "the sum of validation losses");
     work.communicator.join();
     work.backend.download(totals.data(), work.statistics);
+    work.communicator.confirm();
     require(totals[1] > 0.0F, ErrorCode::kInternal, "validation without labels");
     return static_cast<double>(totals[0]) / static_cast<double>(totals[1]);
 }

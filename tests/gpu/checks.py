@@ -138,7 +138,7 @@ def ranks_on_one_gpu(session, ranks):
 
 def resume(session):
     """In deterministic mode, a run that was stopped and went on ends with the bits of a run that was not."""
-    options = ("--train.precision=bf16", "--device.deterministic=yes", "--checkpoint.interval_steps=0")
+    options = ("--train.precision=bf16", "--device.deterministic=true", "--checkpoint.interval_steps=0")
     train(session, "unbroken", "cuda", 12, *options)
     train(session, "resumed", "cuda", 6, *options)
     train(session, "resumed", "cuda", 12, *options, keep=True)

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "duologue/backend/backend.h"
 #include "duologue/core/device_stream.h"
@@ -30,6 +32,16 @@ class CudaBackend : public Backend {
    public:
     [[nodiscard]] virtual DeviceStream compute_stream() const = 0;
 };
+
+/// A GPU of this machine.
+struct CudaDevice {
+    int index = 0;   ///< CUDA's number in this process
+    std::string id;  ///< the card's own, alike in every process
+};
+
+/// The GPUs that this process may use and that the back end can; none where there is no driver or no such card. Error
+/// kDevice where this build has no CUDA back end, or no CUDA library to load it with.
+[[nodiscard]] std::vector<CudaDevice> cuda_devices();
 
 /// How many GPUs this process may use; 0 where there is none, no driver, or no CUDA back end in this build or
 /// no CUDA library to load it with.

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,40 +31,49 @@ class World {
 
     /// Host-side agreement for set-up and rare events; every rank calls it, with deadline. One string per rank, by
     /// rank.
-    [[nodiscard]] std::vector<std::string> gather_all(const std::string& mine);
+    [[nodiscard]] std::vector<std::string> gather_all(const std::string& mine, const char* what = kAgreement);
     /// Rank 0's string on every rank.
-    [[nodiscard]] std::string broadcast(const std::string& mine);
+    [[nodiscard]] std::string broadcast(const std::string& mine, const char* what = kAgreement);
 
-    /// Waiting longer than this for another rank ends the job (exit status 6, naming rank, host and operation).
-    /// Set it before the first Communicator is made.
-    void set_timeout_seconds(double seconds) { timeout_seconds_ = seconds; }
-    [[nodiscard]] double timeout_seconds() const { return timeout_seconds_; }
+    /// Waiting longer than this for another rank ends the job with status 6, naming ranks, hosts, step and operation;
+    /// but a rank that says that it is busy() is waited for. Set before the first Communicator is made.
+    void set_timeout_seconds(double seconds);
 
-    /// For messages about ranks that are late: the last global step that is done.
+    /// For work that this rank does alone and that may take long, such as writing a checkpoint: as long as the token
+    /// lives, the other ranks are told that this one is alive and doing `what` (a literal), and go on waiting for it.
+    [[nodiscard]] std::shared_ptr<void> busy(const char* what);
+
+    /// For messages: the last global step that is done.
     void set_step(std::int64_t step);
-    /// A rank that still waits for others half a second after `terminated` became true says for whom. Set it before
-    /// the first Communicator is made; it outlives the World.
+
+    /// A rank that still waits for others half a second after `terminated` became true says so. Set it before the first
+    /// Communicator is made; it outlives the World.
     void set_terminated(const std::atomic<bool>& terminated);
 
-    /// Ends every rank of the job with this exit status. Does not return.
-    [[noreturn]] void abort(int exit_status);
+    /// Says in one line why and where, and ends every rank of the job with this exit status. Of several ranks that fail
+    /// at once, the first speaks for all. Any thread; does not return.
+    [[noreturn]] void end(int exit_status, const std::string& message);
 
     struct Mpi;  // what only src/comm may see
     [[nodiscard]] Mpi& mpi() { return *mpi_; }
 
    private:
+    static constexpr const char* kAgreement = "an agreement of the ranks";
+
+    void let_lower_ranks_speak(int exit_status) const;
+
     int rank_ = 0;
     int size_ = 1;
     int local_rank_ = 0;
     int local_size_ = 1;
     std::string host_;
-    double timeout_seconds_ = 60.0;
+    std::atomic<bool> ending_ = false;
     std::unique_ptr<Mpi> mpi_;
 };
 
 /// Collectives over tensors. Operations are queued and run in the order of the calls, which is the same on every rank;
-/// the memory belongs to the communicator until join(). Counts come from the tensors. All tensors are contiguous f32.
-/// `what` names an operation in error messages; it is a literal.
+/// the memory belongs to the communicator until join(). Counts come from the tensors, which are contiguous. Sums are of
+/// f32, other operations move any type. `what` names an operation in error messages; it is a literal.
 class Communicator {
    public:
     virtual ~Communicator() = default;
@@ -81,8 +89,12 @@ class Communicator {
     /// x = root's x.
     virtual void broadcast(const Tensor& x, int root, const char* what) = 0;
     virtual void barrier() = 0;
-    /// Waits until everything queued has run. Error kCommunication after World::timeout_seconds() without progress.
+    /// What follows on the tensors' device comes after everything queued: on a GPU the compute stream waits, else this
+    /// thread. Error kCommunication where another rank did not come in time.
     virtual void join() = 0;
+    /// Where join() does not wait itself, a failure is known later: the same Error. Called when the device has been
+    /// waited for, before what was summed is used on the host.
+    virtual void confirm() = 0;
 };
 
 [[nodiscard]] std::unique_ptr<Communicator> make_single_communicator();

@@ -15,7 +15,6 @@ enum class Precision : std::uint8_t { kF32, kBf16 };
 enum class Schedule : std::uint8_t { kPaper, kCosine, kConstant };
 enum class DeviceKind : std::uint8_t { kAuto, kCpu, kCuda };
 enum class AttentionKind : std::uint8_t { kAuto, kOwn, kCudnn };
-enum class DeterministicMode : std::uint8_t { kNo, kYes };
 enum class CommunicatorKind : std::uint8_t { kAuto, kMpi, kNccl };
 enum class Resume : std::uint8_t { kAuto, kNever };
 enum class ChatAtEnd : std::uint8_t { kAuto, kNever };
@@ -78,13 +77,15 @@ struct DeviceConfig {
     DeviceKind kind = DeviceKind::kAuto;
     int threads = 0;                                 ///< per rank; 0: the cores of this host divided by its ranks
     AttentionKind attention = AttentionKind::kAuto;  ///< on a GPU
-    DeterministicMode deterministic = DeterministicMode::kNo;  ///< on a GPU; the CPU always is
+    bool deterministic = false;                      ///< on a GPU; the CPU always is
 };
 
 struct DistributedConfig {
     CommunicatorKind communicator = CommunicatorKind::kAuto;
     double timeout_seconds = 60.0;
     std::int64_t bucket_bytes = 4 << 20;  ///< gradients are reduced in ranges of at least this size
+    bool shard_optimizer = false;         ///< each rank keeps its part of master values and moments only
+    bool share_device = false;            ///< ranks of a host may share a GPU
 };
 
 struct ChatConfig {

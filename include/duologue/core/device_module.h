@@ -4,6 +4,9 @@
 
 namespace duologue {
 
+/// Whether there is such a module: it is built where CUDA is, and installed with the program.
+[[nodiscard]] bool has_device_module();
+
 /// The function `name` (extern "C") of libduologue_cuda.so, which lies beside the program or in ../lib of it. Error
 /// kDevice where this build has no such module, or where it cannot be loaded: then with what the loader misses.
 [[nodiscard]] void* device_module_function(const char* name);

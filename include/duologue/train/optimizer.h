@@ -1,13 +1,9 @@
-// Optimizer: learning-rate schedules as pure functions of the step, and the flat buffers that Adam works on.
+// Optimizer: learning-rate schedules as pure functions of the step.
 #pragma once
 
 #include <cstdint>
-#include <span>
-#include <vector>
 
-#include "duologue/backend/backend.h"
 #include "duologue/config/config.h"
-#include "duologue/model/parameters.h"
 
 namespace duologue {
 
@@ -28,34 +24,5 @@ struct ScheduleSettings {
 /// kCosine: peak * (1 + cos(pi * t)) / 2, t from 0 after the warm-up to 1 at planned_steps (Loshchilov and Hutter
 /// 2017); kConstant: peak.
 [[nodiscard]] double learning_rate(const ScheduleSettings& settings, std::int64_t step);
-
-/// The flat buffers of a training run, one allocation each, sharing the offsets of the parameter table.
-class TrainingState {
-   public:
-    /// Everything zero. `activation` is the type of weights().
-    TrainingState(Backend& backend, const ParameterTable& table, DataType activation);
-
-    [[nodiscard]] const Tensor& values() const { return values_; }        ///< f32: the master parameters
-    [[nodiscard]] const Tensor& weights() const { return weights_; }      ///< act; values() itself where act is f32
-    [[nodiscard]] const Tensor& gradients() const { return gradients_; }  ///< f32
-    [[nodiscard]] const Tensor& first() const { return first_; }          ///< f32, Adam's first moment
-    [[nodiscard]] const Tensor& second() const { return second_; }        ///< f32, Adam's second moment
-
-    /// weights() = values() rounded.
-    void refresh_weights(Backend& backend) const;
-
-   private:
-    [[nodiscard]] Tensor allocate(Backend& backend, DataType type, std::int64_t elements);
-
-    std::vector<DeviceBuffer> buffers_;
-    Tensor values_;
-    Tensor weights_;
-    Tensor gradients_;
-    Tensor first_;
-    Tensor second_;
-};
-
-/// The host's copy of a contiguous f32 tensor.
-[[nodiscard]] std::vector<float> download_values(Backend& backend, const Tensor& x);
 
 }  // namespace duologue

@@ -32,6 +32,7 @@ struct TrainerSettings {
     CheckpointConfig checkpoint;
     BatchCapacity capacity;
     std::int64_t bucket_bytes = 4 << 20;
+    bool shard_optimizer = false;          ///< each rank keeps and updates its slice of the optimizer's state
     std::string output_path;               ///< checkpoints/ and metrics.jsonl go there
     std::string config_json;               ///< effective configuration, kept in every checkpoint
     std::string program_version;           ///< the same on every rank, or the run is refused
@@ -81,7 +82,7 @@ class Trainer {
     /// Trains until the configured end or a stop, saving at intervals and at the end.
     [[nodiscard]] TrainingResult run();
 
-    /// The master parameters on the host, flat as the model's table says.
+    /// The master parameters on the host, flat as the model's table says. Every rank calls it.
     [[nodiscard]] std::vector<float> parameters() const;
 
    private:

@@ -242,6 +242,19 @@ class GpuBackend final : public CudaBackend {
 
 }  // namespace
 
+std::vector<CudaDevice> devices() {
+    std::vector<CudaDevice> devices;
+    for (int index = 0; index < device_count(); ++index) {
+        cudaDeviceProp properties{};
+        check(cudaGetDeviceProperties(&properties, index), "asking for the card's properties");
+        if (10 * properties.major + properties.minor < kOldestCapability) continue;
+        std::string id;
+        for (const char byte : properties.uuid.bytes) id += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+        devices.push_back({.index = index, .id = id});
+    }
+    return devices;
+}
+
 int device_count() {
     int devices = 0;
     if (cudaGetDeviceCount(&devices) == cudaSuccess) return devices;
