@@ -1,8 +1,11 @@
 // Saved models: what is written is read back, damage is found, the names are Hugging Face's.
 #include "duologue/chat/saved_model.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -72,6 +75,33 @@ TEST_F(SavedModelFolder, ReplacesAnOlderOneAndLeavesNothingBeside) {
     EXPECT_EQ(load_model(folder_).card.steps, 43);
     const auto entries = std::filesystem::directory_iterator(root_);
     EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);
+}
+
+/// The number of a process that is no more.
+pid_t ended_process() {
+    const pid_t child = fork();
+    if (child == 0) _exit(0);
+    (void)waitpid(child, nullptr, 0);
+    return child;
+}
+
+TEST_F(SavedModelFolder, RemovesWhatAKilledProcessLeftAndNothingElse) {
+    const auto beside = [&](const std::string& name) {
+        std::filesystem::create_directories(root_ + "/" + name);
+        std::ofstream(root_ + "/" + name + "/stray.json") << "x";
+        return root_ + "/" + name;
+    };
+    const std::string dead = beside(fmt::format("model.{}.part", ended_process()));
+    const std::string own = beside(fmt::format("model.{}.part", getpid()));
+    const std::string running = beside(fmt::format("model.{}.part", getppid()));
+    const std::string other = beside(fmt::format("models.{}.part", ended_process()));
+    const std::string named = beside("model.best.part");
+    const std::string bare = beside("model.part");
+    save();
+    EXPECT_FALSE(std::filesystem::exists(dead));
+    EXPECT_FALSE(std::filesystem::exists(own));
+    EXPECT_FALSE(std::filesystem::exists(folder_ + "/stray.json"));
+    for (const std::string& kept : {running, other, named, bare}) EXPECT_TRUE(std::filesystem::exists(kept)) << kept;
 }
 
 TEST_F(SavedModelFolder, CarriesHuggingFacesNames) {

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -19,6 +21,8 @@
 namespace duologue {
 
 namespace {
+
+namespace fs = std::filesystem;
 
 constexpr const char* kConfigHash = "config_hash";
 constexpr const char* kVocabularyHash = "vocabulary_hash";
@@ -34,19 +38,50 @@ std::vector<std::span<T>> pieces_of(const ParameterTable& table, std::span<T> va
     return pieces;
 }
 
+std::string parent_of(const std::string& path) {
+    const std::string parent = fs::path(path).parent_path().string();
+    return parent.empty() ? "." : parent;
+}
+
+/// Whether `name` is "STEM.PID.part" of a process that is no more. It may be of this process's number: containers give
+/// the same ones again.
+bool is_leftover(const std::string& name, const std::string& stem) {
+    constexpr std::string_view kEnd = ".part";
+    if (!name.starts_with(stem + ".") || !name.ends_with(kEnd)) return false;
+    const std::size_t begin = stem.size() + 1;
+    if (name.size() <= begin + kEnd.size()) return false;
+    pid_t process = 0;
+    const char* end = name.data() + name.size() - kEnd.size();
+    const auto [rest, problem] = std::from_chars(name.data() + begin, end, process);
+    if (problem != std::errc() || rest != end || process <= 0) return false;
+    return process == getpid() || (kill(process, 0) != 0 && errno == ESRCH);
+}
+
+/// Removes what killed processes left of the folder that was to become `final_path`.
+void remove_leftovers(const std::string& final_path) {
+    const std::string stem = fs::path(final_path).filename().string();
+    std::error_code problem;
+    std::vector<fs::path> found;
+    for (const fs::directory_entry& entry : fs::directory_iterator(parent_of(final_path), problem)) {
+        if (is_leftover(entry.path().filename().string(), stem)) found.push_back(entry.path());
+    }
+    for (const fs::path& path : found) fs::remove_all(path, problem);
+}
+
 /// A folder that comes into being whole; without commit() nothing of it stays.
 class PendingFolder {
    public:
     explicit PendingFolder(const std::string& final_path)
         : final_path_(final_path.substr(0, final_path.find_last_not_of('/') + 1)),
           path_(fmt::format("{}.{}.part", final_path_, getpid())) {
+        remove_leftovers(final_path_);
         std::error_code problem;
-        std::filesystem::create_directories(path_, problem);
+        fs::create_directories(path_, problem);
         require(!problem, ErrorCode::kInputOutput, "cannot create the folder '{}': {}", path_, problem.message());
     }
     ~PendingFolder() {
         std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
+        fs::remove_all(path_, ignored);
     }
     PendingFolder(const PendingFolder&) = delete;
     PendingFolder& operator=(const PendingFolder&) = delete;
@@ -57,7 +92,13 @@ class PendingFolder {
 
     /// Puts the folder in its place. An older folder there changes places with it in one step and is then removed.
     void commit() {
-        if (!std::filesystem::exists(final_path_)) return move(path_, final_path_);
+        put_in_place();
+        sync_folder(parent_of(final_path_));
+    }
+
+   private:
+    void put_in_place() const {
+        if (!fs::exists(final_path_)) return move(path_, final_path_);
         if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, final_path_.c_str(), RENAME_EXCHANGE) == 0) return;
         // Some network file systems cannot exchange: the older folder stays beside until the new one is in place.
         require(errno == EINVAL || errno == ENOSYS, ErrorCode::kInputOutput, "cannot replace the folder '{}': {}",
@@ -67,8 +108,6 @@ class PendingFolder {
         move(path_, final_path_);
         move(older, path_);
     }
-
-   private:
     static void move(const std::string& from, const std::string& to) {
         require(std::rename(from.c_str(), to.c_str()) == 0, ErrorCode::kInputOutput,
                 "cannot rename the folder '{}' to '{}': {}", from, to, std::strerror(errno));
@@ -105,7 +144,7 @@ void save_model(const std::string& folder, const ModelCard& card, const Vocabula
 }
 
 SavedModel load_model(const std::string& folder) {
-    require(std::filesystem::exists(folder + "/config.json"), ErrorCode::kInputOutput,
+    require(fs::exists(folder + "/config.json"), ErrorCode::kInputOutput,
             "'{}' is not the folder of a saved model: there is no config.json in it", folder);
     const std::string path = folder + "/model.safetensors";
     Metadata stated = read_safetensors_metadata(path);

@@ -61,11 +61,6 @@ class Descriptor {
     int value_;
 };
 
-std::string folder_of(const std::string& path) {
-    const std::string folder = std::filesystem::path(path).parent_path().string();
-    return folder.empty() ? "." : folder;
-}
-
 }  // namespace
 
 PendingFile::PendingFile(std::string final_path)
@@ -85,8 +80,12 @@ void PendingFile::commit() {
     require(::rename(temporary_path_.c_str(), final_path_.c_str()) == 0, ErrorCode::kInputOutput,
             "cannot rename '{}' to '{}': {}", temporary_path_, final_path_, std::strerror(errno));
     pending_ = false;
-    const std::string folder = folder_of(final_path_);
-    Descriptor(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, "to sync it").sync();
+    sync_folder(std::filesystem::path(final_path_).parent_path().string());
+}
+
+void sync_folder(const std::string& folder) {
+    const std::string path = folder.empty() ? "." : folder;
+    Descriptor(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, "to sync it").sync();
 }
 
 void write_file_durably(const std::string& path, std::string_view text) {

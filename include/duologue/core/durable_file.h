@@ -30,6 +30,9 @@ class PendingFile {
     bool pending_ = true;
 };
 
+/// Makes renamings in a folder ("" is the current one) last through a crash of the machine. kInputOutput.
+void sync_folder(const std::string& folder);
+
 /// Writes `text` durably as the whole content of `path`. kInputOutput.
 void write_file_durably(const std::string& path, std::string_view text);
 
