@@ -75,6 +75,10 @@ void print_summary(const duologue::Manifest& manifest, const std::string& folder
     fmt::print("validation: conversations {}  turns {}  tokens {}\n", validation.conversations, validation.turns,
                validation.tokens);
     fmt::print("vocabulary {} words, {:.2f} % of the tokens unknown\n", manifest.vocabulary_size, unknown);
+    if (manifest.word_count_error > 0) {
+        fmt::print("vocabulary inexact: rare words were forgotten while counting, so a count can be too low by {}\n",
+                   manifest.word_count_error);
+    }
     fmt::print("dropped: {} turns without a word, {} conversations without a turn\n", manifest.dropped_turns,
                manifest.dropped_conversations);
     fmt::print("{} shards in {}\n", manifest.shards.size(), folder);

@@ -1,4 +1,5 @@
 // inspect, plan, doctor and evaluate as people run them, on a tiny model trained for the purpose.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -97,6 +98,18 @@ TEST_F(Commands, InspectRefusesWhatOnlyOneConversationCouldUse) {
         EXPECT_EQ(done.status, 2) << done.output;
         EXPECT_THAT(done.errors, HasSubstr(std::string(option) + " is for one conversation: add --conversation N"));
     }
+}
+
+TEST_F(Commands, PreprocessSaysWhereTheVocabularyIsInexact) {
+    std::string corpus;
+    constexpr int kWords = 1'100'000;  // more than it counts exactly
+    for (int i = 0; i < kWords; ++i) corpus += fmt::format("w{}{}", i, i % 100 == 99 ? '\n' : ' ');
+    write_file_durably(path("many.txt"), corpus);
+    const Arguments command{PREPROCESS, path("many.txt"), "--format", "text", "--output", path("many")};
+    const ProgramRun done = run_program(command);
+    ASSERT_EQ(done.status, 0) << done.errors;
+    EXPECT_THAT(done.output, HasSubstr("vocabulary inexact: "));
+    EXPECT_GT(json::parse(read_file(path("many/manifest.json"))).at("word_count_error"), 0);
 }
 
 TEST_F(Commands, InspectFindsDamage) {
