@@ -1,9 +1,11 @@
-# Tests of the program's commands, end to end: one program that runs the real ones.
-add_executable(commands_test end_to_end/commands_test.cpp)
-target_link_libraries(commands_test PRIVATE duologue_options duologue_core GTest::gtest_main GTest::gmock)
-target_include_directories(commands_test PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
-target_compile_definitions(commands_test PRIVATE DUOLOGUE="$<TARGET_FILE:duologue>"
-                           PREPROCESS="$<TARGET_FILE:duologue-preprocess>")
-add_dependencies(commands_test duologue duologue-preprocess)
-add_test(NAME commands COMMAND commands_test)
-set_tests_properties(commands PROPERTIES LABELS end_to_end TIMEOUT 300)
+# Tests of the program's commands, end to end: programs that run the real ones.
+foreach(name IN ITEMS commands plan_memory)
+  add_executable(${name}_test end_to_end/${name}_test.cpp)
+  target_link_libraries(${name}_test PRIVATE duologue_options duologue_core GTest::gtest_main GTest::gmock)
+  target_include_directories(${name}_test PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+  target_compile_definitions(${name}_test PRIVATE DUOLOGUE="$<TARGET_FILE:duologue>"
+                             PREPROCESS="$<TARGET_FILE:duologue-preprocess>")
+  add_dependencies(${name}_test duologue duologue-preprocess)
+  add_test(NAME ${name} COMMAND ${name}_test)
+  set_tests_properties(${name} PROPERTIES LABELS end_to_end TIMEOUT 300)
+endforeach()

@@ -39,26 +39,36 @@ double measure_matmul_flops_per_second(Backend& backend, DataType type) {
 
 namespace {
 
-/// Operands of one product with bias and activation, and room for its result.
-class Product {
+/// A linear layer's operands, and its four products as training computes them: back ends take different ways for them.
+class LayerProducts {
    public:
-    Product(Backend& backend, const MatmulShape& shape, DataType type)
+    LayerProducts(Backend& backend, const MatmulShape& shape, DataType type)
         : backend_(backend),
           shape_(shape),
           type_(type),
-          a_(backend.allocate(shape.rows * shape.inner * size_of(type))),
-          b_(backend.allocate(shape.columns * shape.inner * size_of(type))),
+          x_(backend.allocate(shape.rows * shape.inner * size_of(type))),
+          weight_(backend.allocate(shape.columns * shape.inner * size_of(type))),
+          gradient_(backend.allocate(shape.columns * shape.inner * size_of(DataType::kF32))),
           bias_(backend.allocate(shape.columns * size_of(type))),
           y_(backend.allocate(shape.rows * shape.columns * size_of(type))) {}
 
-    /// The first `rows` rows alone.
+    [[nodiscard]] std::int64_t operand_bytes() const {
+        return x_.bytes() + weight_.bytes() + gradient_.bytes() + bias_.bytes() + y_.bytes();
+    }
+
+    /// With the first `rows` rows alone.
     void multiply(std::int64_t rows) {
-        backend_.matmul(make_tensor(y_.data(), type_, rows, shape_.columns),
-                        {.a = make_tensor(a_.data(), type_, rows, shape_.inner),
-                         .b = make_tensor(b_.data(), type_, shape_.columns, shape_.inner),
-                         .transpose_b = Transpose::kYes,
-                         .epilogue = Epilogue::kBiasRelu,
-                         .bias = make_vector(bias_.data(), type_, shape_.columns)});
+        const Tensor x = make_tensor(x_.data(), type_, rows, shape_.inner);
+        const Tensor y = make_tensor(y_.data(), type_, rows, shape_.columns);
+        const Tensor weight = make_tensor(weight_.data(), type_, shape_.columns, shape_.inner);
+        const Tensor gradient = make_tensor(gradient_.data(), DataType::kF32, shape_.columns, shape_.inner);
+        const Tensor bias = make_vector(bias_.data(), type_, shape_.columns);
+        for (const Epilogue epilogue : {Epilogue::kBiasRelu, Epilogue::kBias}) {
+            backend_.matmul(y,
+                            {.a = x, .b = weight, .transpose_b = Transpose::kYes, .epilogue = epilogue, .bias = bias});
+        }
+        backend_.matmul(x, {.a = y, .b = weight});
+        backend_.matmul(gradient, {.a = y, .b = x, .transpose_a = Transpose::kYes, .write = Write::kAccumulate});
         backend_.synchronize();
     }
 
@@ -66,23 +76,24 @@ class Product {
     Backend& backend_;
     MatmulShape shape_;
     DataType type_;
-    DeviceBuffer a_;
-    DeviceBuffer b_;
+    DeviceBuffer x_;
+    DeviceBuffer weight_;
+    DeviceBuffer gradient_;
     DeviceBuffer bias_;
     DeviceBuffer y_;
 };
 
 }  // namespace
 
-std::int64_t measure_library_bytes(Backend& backend, const MatmulShape& shape, DataType type) {
-    Product(backend, shape, type).multiply(shape.rows);
+std::int64_t measure_library_bytes(Backend& backend, std::span<const MatmulShape> shapes, DataType type) {
+    for (const MatmulShape& shape : shapes) LayerProducts(backend, shape, type).multiply(shape.rows);
     constexpr std::int64_t kFewestRows = 8;
     constexpr std::int64_t kMostRows = 400;  // more sizes than any back end keeps code for
-    Product small(backend, {.rows = kMostRows, .inner = shape.inner, .columns = shape.columns}, type);
+    LayerProducts small(backend, {.rows = kMostRows, .inner = shapes[0].inner, .columns = shapes[0].columns}, type);
     std::int64_t most = 0;
     for (std::int64_t rows = kFewestRows; rows <= kMostRows; ++rows) {
         small.multiply(rows);
-        most = std::max(most, memory_use().resident_bytes);
+        most = std::max(most, memory_use().resident_bytes - small.operand_bytes());
     }
     return most;
 }

@@ -2,6 +2,8 @@
 // its libraries take.
 #pragma once
 
+#include <span>
+
 #include "duologue/backend/backend.h"
 
 namespace duologue {
@@ -16,8 +18,9 @@ struct MatmulShape {
     std::int64_t columns = 0;
 };
 
-/// The most memory that this process holds while it multiplies with several hundred numbers of rows, as batches of
-/// changing size do, after one product of all of `shape`: what program, back end and libraries hold in a long training.
-[[nodiscard]] std::int64_t measure_library_bytes(Backend& backend, const MatmulShape& shape, DataType type);
+/// The most memory that this process holds, operands aside, while it computes a linear layer forward and backward
+/// by its products, first of all of every shape, then of the first shape's layer with several hundred numbers of rows,
+/// as batches of changing size have: what program, back end and libraries hold in a long training.
+[[nodiscard]] std::int64_t measure_library_bytes(Backend& backend, std::span<const MatmulShape> shapes, DataType type);
 
 }  // namespace duologue
