@@ -21,7 +21,7 @@ std::string problem_of_writing(const std::filesystem::path& folder) {
     std::FILE* file = std::fopen(path.c_str(), "wb");
     if (file == nullptr) return std::strerror(errno);
     const bool written = std::fputs("x", file) >= 0 && std::fflush(file) == 0;
-    const std::string problem = written ? "" : std::strerror(errno);
+    std::string problem = written ? "" : std::strerror(errno);
     std::fclose(file);
     std::remove(path.c_str());
     return problem;
