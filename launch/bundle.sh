@@ -19,11 +19,11 @@ output=
 programs=
 while [ $# -gt 0 ]; do
     case $1 in
-        --preset) preset=${2:?"--preset needs a name"} && shift ;;
-        --output) output=${2:?"--output needs a file"} && shift ;;
-        --programs) programs=${2:?"--programs needs a folder"} && shift ;;
+        --preset) [ -n "${2:-}" ] && preset=$2 && shift || wrong "--preset needs a name" ;;
+        --output) [ -n "${2:-}" ] && output=$2 && shift || wrong "--output needs a file" ;;
+        --programs) [ -n "${2:-}" ] && programs=$2 && shift || wrong "--programs needs a folder" ;;
         -h | --help) usage && exit 0 ;;
-        *) usage >&2 && exit 2 ;;
+        *) usage >&2 && wrong "'$1' is none of these" ;;
     esac
     shift
 done

@@ -49,6 +49,15 @@ wrong() {
     exit 2
 }
 
+# The names of CMake's presets.
+presets() { cmake --list-presets 2>/dev/null | awk -F'"' 'NF > 2 { print $2 }'; }
+
+# Ends with 2 where CMake knows no preset $1; without CMake, which install_deps.sh brings, nobody can tell yet.
+require_preset() {
+    ! command -v cmake >/dev/null || grep -qx -- "$1" <<<"$(presets)" ||
+        wrong "there is no preset '$1'; there are: $(presets | paste -sd ' ')"
+}
+
 # Where CMake's preset $1 builds.
 build_folder() {
     case $1 in

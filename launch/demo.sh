@@ -18,10 +18,10 @@ overrides=()
 while [ $# -gt 0 ]; do
     case $1 in
         --fresh) fresh=yes ;;
-        --output) output=${2:?"--output needs a folder"} && shift ;;
+        --output) [ -n "${2:-}" ] && output=$2 && shift || wrong "--output needs a folder" ;;
         -h | --help) usage && exit 0 ;;
         --*.*=*) overrides+=("$1") ;;
-        *) usage >&2 && exit 2 ;;
+        *) usage >&2 && wrong "'$1' is none of these" ;;
     esac
     shift
 done

@@ -4,6 +4,20 @@
 # the trainer takes as the same request. A session of its own keeps the terminal's Ctrl-C from mpirun.
 here=$PWD
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+usage() {
+    cat <<'TEXT'
+usage: launch/ranks.sh MPIRUN_ARGUMENT... PROGRAM [ARGUMENT ...]
+for example: launch/ranks.sh -n 2 build/bin/duologue train --config configs/demo.json --data.path=DIR --output.path=OUT
+Runs mpirun so that Ctrl-C and SIGTERM let the ranks save and end with 0. `man mpirun` lists its arguments; launch/local.sh
+chooses them for this machine.
+TEXT
+}
+
+case ${1:-} in
+    -h | --help) usage && exit 0 ;;
+    "") usage >&2 && exit 2 ;;
+esac
 cd "$here"
 prepare_mpi
 

@@ -1,13 +1,22 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs the whole test suite. Arguments go to ctest: launch/test.sh -L mpi
-# --preset NAME as the first two arguments builds and tests another of CMake's presets than `cpu`.
 . "$(dirname "$0")/common.sh"
 
+usage() {
+    cat <<TEXT
+usage: launch/test.sh [--preset NAME] [CTEST_ARGUMENT ...]
+  --preset NAME    first of all: builds and tests another preset than cpu, one of: $(presets | paste -sd ' ')
+Everything else goes to ctest: -L LABEL runs the tests of a label (unit, mpi, end_to_end ...), -R NAME those whose names
+match, -N only lists them.
+TEXT
+}
+
 preset=cpu
-if [ "${1:-}" = --preset ]; then
-    preset=${2:?"--preset needs a name"}
-    shift 2
-fi
+case ${1:-} in
+    -h | --help) usage && exit 0 ;;
+    --preset) [ -n "${2:-}" ] && preset=$2 && shift 2 || wrong "--preset needs a name" ;;
+esac
+require_preset "$preset"
 launch/install_deps.sh --tests
 say "building ($preset)"
 launch/build.sh "$preset"

@@ -36,6 +36,21 @@ refuses "'$folder/nothing' is not there" "$local" --program nothing --config x
 refuses "no --config FILE" env SLURM_JOB_ID=1 bash "$repository/launch/slurm.sbatch" --program program
 refuses "'$folder/nothing' is not there" env SLURM_JOB_ID=1 bash "$repository/launch/slurm.sbatch" --program nothing --config x
 
+launch=$repository/launch
+refuses "demo.sh: --output needs a folder" "$launch/demo.sh" --output
+refuses "demo.sh: 'here' is none of these" "$launch/demo.sh" here
+refuses "bundle.sh: --programs needs a folder" "$launch/bundle.sh" --programs
+refuses "build.sh: there is no preset 'gpu'; there are: cpu cuda ci cpu-asan" "$launch/build.sh" gpu
+refuses "build.sh: '--preset' is no option" "$launch/build.sh" --preset ci
+refuses "test.sh: --preset needs a name" "$launch/test.sh" --preset
+refuses "test.sh: there is no preset 'gpu'" "$launch/test.sh" --preset gpu
+refuses "usage: launch/ranks.sh MPIRUN_ARGUMENT" "$launch/ranks.sh"
+for script in demo bundle build test ranks cluster local install_deps; do
+    output=$("$launch/$script.sh" --help 2>errors) || fail "$script.sh --help: exit status $?"
+    grep -q "^usage: launch/$script.sh" <<<"$output" || fail "$script.sh --help does not say how it is used: $output"
+    [ ! -s errors ] || fail "$script.sh --help writes to standard error: $(cat errors)"
+done
+
 # Relative paths are the caller's, and arguments with spaces arrive as they are.
 output=$("$local" --ranks 1 --program program --config "a file" --train.steps=1 2>&1)
 grep -qx "program train --config a file --train.steps=1" <<<"$output" || fail "local.sh did not start the program: $output"
