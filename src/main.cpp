@@ -1,4 +1,6 @@
 // duologue: the command line, the environment, signals, and the only catch.
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdlib>
 #include <exception>
@@ -93,6 +95,15 @@ int run(Program& program, std::vector<std::string> arguments) {
     return program.run();
 }
 
+/// OpenMP's threads wait for each other actively, by default for milliseconds, in which a process that shares the cores
+/// could have worked. GNU's library takes this from the environment when it is loaded, so the program starts again;
+/// where it cannot, or the user has said how to wait, it goes on as it is.
+void wait_briefly_for_threads(char** argv) {
+    if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+    ::setenv("GOMP_SPINCOUNT", "2000", 0);  // about 30 us
+    ::execv("/proc/self/exe", argv);
+}
+
 /// Says what went wrong in one line and ends: where there are other ranks, all of them.
 int fail_with(Program& program, int status, const std::string& message) {
     if (!program.world) {
@@ -105,6 +116,7 @@ int fail_with(Program& program, int status, const std::string& message) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    wait_briefly_for_threads(argv);
     Program program{.app = CLI::App("duologue: trains conversational Transformers, and talks with them", "duologue"),
                     .argc = argc,
                     .argv = argv,
