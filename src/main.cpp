@@ -101,7 +101,8 @@ int run(Program& program, std::vector<std::string> arguments) {
 void wait_briefly_for_threads(char** argv) {
     if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
     ::setenv("GOMP_SPINCOUNT", "2000", 0);  // about 30 us
-    ::execv("/proc/self/exe", argv);
+    std::error_code unreadable;
+    ::execv(std::filesystem::read_symlink("/proc/self/exe", unreadable).c_str(), argv);
 }
 
 /// Says what went wrong in one line and ends: where there are other ranks, all of them.
