@@ -93,6 +93,13 @@ TEST(Hdf5File, EveryTruncationIsAnError) {
     }
 }
 
+TEST(Hdf5File, AnAppendedByteIsAnError) {
+    const TemporaryFolder folder;
+    write_sample(folder / "a.h5", 300000);
+    write_file_durably(folder / "b.h5", read_file(folder / "a.h5") + "x");
+    EXPECT_EQ(code_of([&] { (void)Hdf5File::open(folder / "b.h5"); }, "b.h5"), ErrorCode::kData);
+}
+
 TEST(Hdf5File, AFlippedBitInADatasetIsAnErrorAtReading) {
     const TemporaryFolder folder;
     write_sample(folder / "a.h5", 300000);

@@ -206,6 +206,13 @@ Hdf5File Hdf5File::open(const std::string& path) {
     const Handle access = access_properties();
     state->file = Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose);
     if (!state->file.valid()) state->damaged("open it as an HDF5 file");
+    haddr_t end = 0;
+    if (H5Fget_eoa(state->file.get(), &end) < 0) state->damaged("find its end");
+    const std::uintmax_t size = std::filesystem::file_size(path, problem);
+    require(!problem, ErrorCode::kInputOutput, "cannot find the size of '{}': {}", path, problem.message());
+    require(size == end, ErrorCode::kData,
+            "'{}' has {} bytes, but the HDF5 file in it has {}; the file is damaged: write or copy it again", path, size,
+            end);
     return Hdf5File(std::move(state));
 }
 
