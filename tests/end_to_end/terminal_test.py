@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Ctrl-C in a terminal while launch/ranks.sh trains with two ranks: they save a checkpoint and the job ends with 0.
+
+usage: terminal_test.py FOLDER_OF_PROGRAMS SAMPLE_FOLDER
+"""
+import os
+import pathlib
+import pty
+import re
+import select
+import sys
+import tempfile
+import time
+
+START_SECONDS = 90.0  # until the first steps, on a machine that is busy with other things
+END_SECONDS = 60.0
+RANKS_SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "launch/ranks.sh"
+
+
+class Terminal:
+    """A command on a terminal of its own, which it controls: what is typed there reaches it as from a keyboard."""
+
+    def __init__(self, command):
+        self.output = ""
+        self.process, self.master = pty.fork()
+        if self.process == 0:
+            os.execv(command[0], command)
+
+    def read(self, seconds):
+        """Adds to the output what comes within the time; false at the end of all output."""
+        if not select.select([self.master], [], [], seconds)[0]:
+            return True
+        try:
+            piece = os.read(self.master, 65536)
+        except OSError:  # the last process has closed the terminal
+            return False
+        self.output += piece.decode(errors="replace")
+        return bool(piece)
+
+    def wait_for(self, pattern, seconds):
+        deadline = time.monotonic() + seconds
+        while not re.search(pattern, self.output):
+            if time.monotonic() > deadline or not self.read(1.0):
+                sys.exit(f"FAIL: '{pattern}' did not come within {seconds} s:\n{self.output}")
+
+    def finish(self, seconds):
+        """The exit status, as a shell gives it."""
+        deadline = time.monotonic() + seconds
+        while self.read(1.0):
+            if time.monotonic() > deadline:
+                os.killpg(self.process, 9)
+                sys.exit(f"FAIL: still running after {seconds} s:\n{self.output}")
+        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+
+
+def main():
+    programs, sample = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        run = pathlib.Path(folder) / "run"
+        terminal = Terminal(
+            [str(RANKS_SCRIPT), "-n", "2", "--bind-to", "none", f"{programs}/duologue", "train",
+             "--config", f"{sample}/config.json", f"--output.path={run}", "--train.steps=100000"])
+        terminal.wait_for(r"step [0-9]+/[0-9]+  epoch", START_SECONDS)  # the line in place: mpirun's terminal is seen
+        os.write(terminal.master, b"\x03")
+        status = terminal.finish(END_SECONDS)
+        assert status == 0, f"exit status {status}:\n{terminal.output}"
+        stopped = re.search(r"stopped at step ([0-9]+) and saved", terminal.output)
+        assert stopped, terminal.output
+        checkpoint = run / "checkpoints" / f"step-{int(stopped[1]):09d}.h5"
+        assert checkpoint.is_file(), f"there is no {checkpoint}:\n{terminal.output}"
+
+
+if __name__ == "__main__":
+    main()
