@@ -112,6 +112,25 @@ TEST(Progress, OnATerminalOneLineIsRewritten) {
     EXPECT_TRUE(text.ends_with("\r\033[K"));
 }
 
+std::string shown_while_doing(ProgressStyle style) {
+    const Log log;
+    Progress progress({.style = style, .planned_steps = 65, .interval_steps = 100}, log);
+    testing::internal::CaptureStderr();
+    progress.show(step(5));
+    progress.doing("validating 1/7");
+    progress.doing("validating 2/7");  // too soon to be drawn
+    progress.doing("saving");
+    return testing::internal::GetCapturedStderr();
+}
+
+TEST(Progress, OnATerminalSaysWhatIsDoneBetweenSteps) {
+    const std::string text = shown_while_doing(ProgressStyle::kTerminal);
+    EXPECT_THAT(text, HasSubstr("\r\033[K\033[?7lstep 5/65  epoch 1  validating 1/7 ...\033[?7h"));
+    EXPECT_THAT(text, testing::Not(HasSubstr("validating 2/7")));
+    EXPECT_TRUE(text.ends_with("step 5/65  epoch 1  saving ...\033[?7h")) << text;
+    EXPECT_EQ(shown_while_doing(ProgressStyle::kLines), "");
+}
+
 TEST(Progress, CanBeSilent) { EXPECT_EQ(shown({.style = ProgressStyle::kNone}, 5), ""); }
 
 }  // namespace

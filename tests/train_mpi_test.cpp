@@ -121,6 +121,16 @@ TEST_P(ResumeAfter, TheParametersAreThoseOfTheUninterruptedRun) {
 
 INSTANTIATE_TEST_SUITE_P(Steps, ResumeAfter, testing::Values(1, 3, 5, 6, 7));
 
+TEST(Trainer, NoStepTakesMoreThanAllOfAPeakThatWasMeasuredTooLow) {
+    const SharedFolder folder;
+    TrainerSettings settings = toy_settings(folder.path());
+    settings.matmul_flops_per_second = 1.0;  // as on a machine that was busy with other things
+    (void)on_all_ranks(settings)->trainer().run();
+    const std::vector<double> shares = numbers(events(folder.path(), "step"), "matmul_share");
+    ASSERT_FALSE(shares.empty());
+    EXPECT_THAT(shares, testing::Each(testing::AllOf(testing::Gt(0.0), testing::Le(1.0))));
+}
+
 TEST(Trainer, AFinishedRunHasNothingLeftToDo) {
     const SharedFolder folder;
     (void)on_all_ranks(toy_settings(folder.path()))->trainer().run();

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -10,6 +11,7 @@
 #include "duologue/chat/evaluation.h"
 #include "duologue/chat/speaker.h"
 #include "duologue/core/error.h"
+#include "duologue/core/log.h"
 #include "duologue/data/shards.h"
 #include "duologue/train/validation.h"
 
@@ -24,6 +26,40 @@ struct EvaluateArguments {
     std::int64_t limit = 0;
     std::int64_t show = 0;
     ReportStyle style = ReportStyle::kText;
+};
+
+/// How far an evaluation is, on standard error: one line in place on a terminal, elsewhere a line every ten seconds.
+class EvaluationProgress {
+   public:
+    ~EvaluationProgress() {
+        if (on_terminal_ && drawn_) fmt::print(stderr, "\r\033[K");
+    }
+    EvaluationProgress() = default;
+    EvaluationProgress(const EvaluationProgress&) = delete;
+    EvaluationProgress& operator=(const EvaluationProgress&) = delete;
+    EvaluationProgress(EvaluationProgress&&) = delete;
+    EvaluationProgress& operator=(EvaluationProgress&&) = delete;
+
+    void show(std::int64_t done, std::int64_t all, std::string_view what) {
+        const auto now = Clock::now();
+        if (now - shown_ < (on_terminal_ ? kRedrawn : kRepeated)) return;
+        shown_ = now;
+        drawn_ = true;
+        const std::string line = fmt::format("{} of {} {}", done, all, what);
+        if (on_terminal_) {
+            fmt::print(stderr, "\r\033[K{}", line);
+        } else {
+            Log().info("{}", line);
+        }
+    }
+
+   private:
+    using Clock = std::chrono::steady_clock;
+    static constexpr std::chrono::milliseconds kRedrawn{200};
+    static constexpr std::chrono::milliseconds kRepeated{10000};
+    bool on_terminal_ = isatty(STDERR_FILENO) == 1;
+    bool drawn_ = false;
+    Clock::time_point shown_ = Clock::now();
 };
 
 /// The validation split of `folder`, cut into sources and replies as the model was trained on them.
@@ -52,8 +88,12 @@ Report evaluate_loss(Speaker& speaker, const EvaluateArguments& arguments) {
     require(!batches.empty(), ErrorCode::kData,
             "'{}' has no validation split to evaluate on; preprocess with --validation-percent above 0",
             arguments.data);
+    EvaluationProgress progress;
     const HeldOutLoss held_out =
-        held_out_loss(speaker.backend(), speaker.model(), speaker.weights(), batch_capacity(data, kind), batches);
+        held_out_loss(speaker.backend(), speaker.model(), speaker.weights(), batch_capacity(data, kind), batches,
+                      [&](std::int64_t done, std::int64_t all) {
+                          progress.show(done, all, "micro-batches of the validation split");
+                      });
     return {{"target_tokens", held_out.labels},
             {"loss", held_out.loss},
             {"perplexity", std::exp(held_out.loss)},
@@ -62,20 +102,21 @@ Report evaluate_loss(Speaker& speaker, const EvaluateArguments& arguments) {
 }
 
 Scores check_replies(Speaker& speaker, const EvaluateArguments& arguments) {
-    const bool progress = isatty(STDERR_FILENO) == 1;
+    const std::vector<CheckedConversation> conversations = load_checked_conversations(arguments.conversations);
+    std::int64_t all = 0;
+    for (const CheckedConversation& conversation : conversations) all += std::ssize(conversation.checks);
+    if (arguments.limit > 0) all = std::min(all, arguments.limit);
+    EvaluationProgress progress;
     std::int64_t done = 0;
     const auto on_reply = [&](const CheckedReply& reply) {
         if (done < arguments.show) {
             fmt::print(stderr, "{} {:<20} {}  ->  {}\n", reply.right ? "right" : "WRONG", reply.check.kind,
                        reply.question, reply.reply);
         }
-        ++done;
-        if (progress && done % 50 == 0) fmt::print(stderr, "\r{} replies", done);
+        progress.show(++done, all, "replies");
     };
-    Scores scores = evaluate_checks(speaker.generator(), speaker.vocabulary(), speaker.card().max_context_tokens,
-                                    load_checked_conversations(arguments.conversations), arguments.limit, on_reply);
-    if (progress) fmt::print(stderr, "\r\033[K");
-    return scores;
+    return evaluate_checks(speaker.generator(), speaker.vocabulary(), speaker.card().max_context_tokens, conversations,
+                           arguments.limit, on_reply);
 }
 
 Report describe_score(const std::string& kind, const Report& distance, const Score& score) {

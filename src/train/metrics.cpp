@@ -117,12 +117,28 @@ void Progress::show(const StepMetrics& metrics) {
 
 void Progress::show_in_place(const StepMetrics& metrics, double remaining_seconds) {
     const double rate = per_second(metrics.source_tokens + metrics.target_tokens, metrics.seconds);
-    std::string line = fmt::format("step {}/{}", metrics.step, settings_.planned_steps);
-    line += settings_.planned_epochs > 0 ? fmt::format("  epoch {}/{}", metrics.epoch + 1, settings_.planned_epochs)
-                                         : fmt::format("  epoch {}", metrics.epoch + 1);
-    line += fmt::format("  loss {:.4f}  {:.0f} tokens/s", metrics.train_loss, rate);
+    place_ = fmt::format("step {}/{}", metrics.step, settings_.planned_steps);
+    place_ += settings_.planned_epochs > 0 ? fmt::format("  epoch {}/{}", metrics.epoch + 1, settings_.planned_epochs)
+                                           : fmt::format("  epoch {}", metrics.epoch + 1);
+    std::string line = place_ + fmt::format("  loss {:.4f}  {:.0f} tokens/s", metrics.train_loss, rate);
     if (metrics.matmul_share > 0.0) line += fmt::format("  {:.0f}% of peak", 100.0 * metrics.matmul_share);
     line += fmt::format("  ETA {}", clock_text(remaining_seconds));
+    doing_.clear();
+    draw(line);
+}
+
+void Progress::doing(std::string_view what) {
+    constexpr std::chrono::milliseconds kInterval{200};
+    if (settings_.style != ProgressStyle::kTerminal) return;
+    const std::string begun(what.substr(0, what.find(' ')));
+    const auto now = std::chrono::steady_clock::now();
+    if (begun == doing_ && now - drawn_ < kInterval) return;
+    doing_ = begun;
+    drawn_ = now;
+    draw(fmt::format("{}{}{} ...", place_, place_.empty() ? "" : "  ", what));
+}
+
+void Progress::draw(const std::string& line) {
     // A narrow terminal cuts the line at its edge (DECAWM off), because one that wraps could not be rewritten in place.
     fmt::print(stderr, "\r\033[K\033[?7l{}\033[?7h", line);
     std::fflush(stderr);

@@ -1,6 +1,7 @@
 // The loop: steps, validations, checkpoints, the agreement to stop.
 #include "duologue/train/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -75,6 +76,7 @@ class Trainer::Run {
     Progress progress_;
     std::optional<MetricsFile> metrics_;  // of rank 0
     TrainingResult result_;
+    double peak_ = 0.0;  // GFLOP/s of all ranks, the best that was seen; 0: not measured
     std::int64_t consecutive_skips_ = 0;
     std::int64_t validated_step_ = -1;
     std::int64_t saved_step_;
@@ -203,7 +205,11 @@ void Trainer::Run::train_one_step() {
         parts_.communicator.confirm();
     }
     const double seconds = seconds_since(begin);
-    const double peak = sums.peak_giga_flops_per_second * seconds;
+    // The machine may have been busy while the peak was measured: a step that was faster is the better measurement.
+    if (sums.peak_giga_flops_per_second > 0.0) {
+        peak_ = std::max({peak_, sums.peak_giga_flops_per_second, sums.giga_flops / seconds});
+    }
+    const double peak = peak_ * seconds;
     const StepMetrics metrics{.step = step,
                               .epoch = point_.position.epoch,
                               .train_loss = sums.loss / sums.labels,
@@ -249,13 +255,17 @@ void Trainer::Run::count_skip(const StepMetrics& metrics) {
 
 void Trainer::Run::validate() {
     const Clock::time_point begin = Clock::now();
+    const auto on_batch = [&](std::int64_t done, std::int64_t all) {
+        progress_.doing(fmt::format("validating {}/{}", done, all));
+    };
     const double loss = validation_loss({.backend = parts_.backend,
                                          .arena = arena_,
                                          .communicator = parts_.communicator,
                                          .model = parts_.model,
                                          .capacity = settings_.capacity,
                                          .weights = state_.weights(),
-                                         .statistics = step_.scratch()},
+                                         .statistics = step_.scratch(),
+                                         .on_batch = on_batch},
                                         parts_.validation);
     const ValidationMetrics metrics{.step = point_.step,
                                     .epoch = point_.position.epoch,
@@ -288,6 +298,7 @@ std::vector<float> Trainer::Run::to_write(StatePart part) const {
 void Trainer::Run::save() {
     if (saved_step_ == point_.step) return;
     saved_step_ = point_.step;
+    progress_.doing("saving");
     const bool validated = validated_step_ == point_.step && std::isfinite(*result_.validation_loss);
     const Checkpoint checkpoint{
         .summary = {.step = point_.step,

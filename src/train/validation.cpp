@@ -28,15 +28,19 @@ double validation_loss(const ValidationWork& work, const std::vector<Batch>& bat
     const Tensor loss_sum = work.statistics.column_range(0, 1);
     const MicroBatchWork micro{.model = work.model, .weights = work.weights, .gradients = {}, .loss_sum = loss_sum};
     const auto ranks = static_cast<std::size_t>(work.communicator.size());
+    const auto rank = static_cast<std::size_t>(work.communicator.rank());
+    const auto mine = static_cast<std::int64_t>((batches.size() + ranks - 1 - rank) / ranks);
+    std::int64_t done = 0;
     double sum = 0.0;
     double labels = 0.0;
-    for (auto i = static_cast<std::size_t>(work.communicator.rank()); i < batches.size(); i += ranks) {
+    for (std::size_t i = rank; i < batches.size(); i += ranks) {
         work.backend.zero(loss_sum);
         run_micro_batch(work.backend, work.arena, work.capacity, batches[i], micro, {});
         float loss = 0.0F;
         work.backend.download(&loss, loss_sum);
         sum += loss;
         labels += static_cast<double>(batches[i].label_count);
+        if (work.on_batch) work.on_batch(++done, mine);
     }
     std::array<float, 2> totals{static_cast<float>(sum), static_cast<float>(labels)};
     work.backend.upload(work.statistics, totals.data());
@@ -49,7 +53,8 @@ double validation_loss(const ValidationWork& work, const std::vector<Batch>& bat
 }
 
 HeldOutLoss held_out_loss(Backend& backend, const Transformer& model, const Tensor& weights,
-                          const BatchCapacity& capacity, const std::vector<Batch>& batches) {
+                          const BatchCapacity& capacity, const std::vector<Batch>& batches,
+                          const BatchesDone& on_batch) {
     const std::int64_t bytes = plan_evaluation_arena(backend, model, capacity);
     const DeviceBuffer scratch = backend.allocate(bytes);
     const DeviceBuffer statistics = backend.allocate(2 * size_of(DataType::kF32));
@@ -61,7 +66,8 @@ HeldOutLoss held_out_loss(Backend& backend, const Transformer& model, const Tens
                                          .model = model,
                                          .capacity = capacity,
                                          .weights = weights,
-                                         .statistics = make_vector(statistics.data(), DataType::kF32, 2)},
+                                         .statistics = make_vector(statistics.data(), DataType::kF32, 2),
+                                         .on_batch = on_batch},
                                         batches);
     HeldOutLoss result{.loss = loss, .unigram_loss = unigram_loss(batches)};
     for (const Batch& batch : batches) result.labels += batch.label_count;

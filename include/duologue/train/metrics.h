@@ -1,9 +1,11 @@
 // Metrics: what each step and validation gave, as a line of JSON in a file and as progress for people.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <fstream>
 #include <string>
+#include <string_view>
 
 #include "duologue/core/log.h"
 
@@ -21,7 +23,7 @@ struct StepMetrics {
     double source_tokens = 0.0;
     double target_tokens = 0.0;
     double seconds = 0.0;
-    double matmul_share = 0.0;  ///< of the measured matmul peak of all ranks; 0: the peak is not known
+    double matmul_share = 0.0;  ///< of the fastest matmul rate of all ranks seen so far; 0: not measured
     StepOutcome outcome = StepOutcome::kApplied;
 };
 
@@ -70,18 +72,25 @@ class Progress {
     Progress(const ProgressSettings& settings, const Log& log) : settings_(settings), log_(log) {}
     void show(const StepMetrics& metrics);
     void show(const ValidationMetrics& metrics);
+    /// On a terminal, instead of the figures of the last step: what is done between steps, redrawn a few times a
+    /// second.
+    void doing(std::string_view what);
     /// Takes the line in place off the screen, before anything else is written there.
     void clear();
 
    private:
     [[nodiscard]] double remaining_seconds(const StepMetrics& metrics);
     void show_in_place(const StepMetrics& metrics, double remaining_seconds);
+    void draw(const std::string& line);
     void show_as_line(const StepMetrics& metrics, double remaining_seconds);
 
     ProgressSettings settings_;
     const Log& log_;
     double seconds_per_step_ = 0.0;  // running mean that forgets
     bool line_shown_ = false;
+    std::string place_;  // "step 5/65  epoch 1/3"
+    std::string doing_;  // its first word
+    std::chrono::steady_clock::time_point drawn_;
 };
 
 /// "1:02:03".

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "duologue/comm/communicator.h"
@@ -13,6 +14,9 @@ namespace duologue {
 /// would reach. 0 without labels.
 [[nodiscard]] double unigram_loss(const std::vector<Batch>& batches);
 
+/// Told after each of this rank's micro-batches how many of them are done.
+using BatchesDone = std::function<void(std::int64_t done, std::int64_t all)>;
+
 /// What validation runs on; all outlive the call.
 struct ValidationWork {
     Backend& backend;
@@ -22,6 +26,7 @@ struct ValidationWork {
     const BatchCapacity& capacity;
     Tensor weights;     ///< act [elements()]
     Tensor statistics;  ///< f32 [2], device memory to work with
+    BatchesDone on_batch;
 };
 
 /// Negative log-likelihood (no smoothing, no dropout) per label over all `batches`; micro-batch i runs on rank i mod R.
@@ -37,6 +42,7 @@ struct HeldOutLoss {
 /// The loss of a finished model on one device, outside of training; allocates the scratch memory it needs and gives it
 /// back. kInternal without labels.
 [[nodiscard]] HeldOutLoss held_out_loss(Backend& backend, const Transformer& model, const Tensor& weights,
-                                        const BatchCapacity& capacity, const std::vector<Batch>& batches);
+                                        const BatchCapacity& capacity, const std::vector<Batch>& batches,
+                                        const BatchesDone& on_batch);
 
 }  // namespace duologue
