@@ -8,8 +8,10 @@
 #include <map>
 
 #include "demo_corpus.h"
+#include "duologue/config/nearest.h"
 #include "duologue/core/error.h"
 #include "duologue/core/log.h"
+#include "duologue/core/report.h"
 #include "options.h"
 #include "preprocess.h"
 
@@ -79,9 +81,17 @@ void print_summary(const duologue::Manifest& manifest, const std::string& folder
         fmt::print("vocabulary inexact: rare words were forgotten while counting, so a count can be too low by {}\n",
                    manifest.word_count_error);
     }
-    fmt::print("dropped: {} turns without a word, {} conversations without a turn\n", manifest.dropped_turns,
-               manifest.dropped_conversations);
-    fmt::print("{} shards in {}\n", manifest.shards.size(), folder);
+    fmt::print("dropped: {} without a word, {} without a turn\n", duologue::count_text(manifest.dropped_turns, "turn"),
+               duologue::count_text(manifest.dropped_conversations, "conversation"));
+    fmt::print("{} in {}\n", duologue::count_text(std::ssize(manifest.shards), "shard"), folder);
+}
+
+std::vector<std::string> options_of(const CLI::App& app) {
+    std::vector<std::string> names;
+    for (const CLI::Option* option : app.get_options()) {
+        for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    }
+    return names;
 }
 
 int run(int argc, char** argv) {
@@ -93,6 +103,10 @@ int run(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
+        const std::string unknown =
+            duologue::unknown_option({argv + 1, argv + argc}, options_of(demo.parsed() ? demo : app));
+        duologue::require(error.get_exit_code() == 0 || unknown.empty(), duologue::ErrorCode::kConfiguration,
+                          "{} `duologue-preprocess {}--help` lists them.", unknown, demo.parsed() ? "demo " : "");
         return app.exit(error) == 0 ? 0 : static_cast<int>(duologue::ErrorCode::kConfiguration);
     }
     if (demo.parsed()) {

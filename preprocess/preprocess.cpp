@@ -11,6 +11,7 @@
 #include "block_source.h"
 #include "duologue/core/durable_file.h"
 #include "duologue/core/error.h"
+#include "duologue/core/report.h"
 #include "encoder.h"
 #include "ordered_map.h"
 #include "problem_log.h"
@@ -178,6 +179,14 @@ void check_same_words(const Vocabulary& vocabulary, const Manifest& manifest) {
             vocabulary.total_words(), written);
 }
 
+void warn_without_validation(const PreprocessOptions& options, const Manifest& manifest, const Log& log) {
+    if (options.validation_percent == 0 || manifest.counts(Split::kValidation).conversations > 0) return;
+    log.warning(
+        "the validation split is empty: {} % of {} happened to be none, and training will not be validated; give more "
+        "conversations, a larger --validation-percent or another --seed",
+        options.validation_percent, count_text(manifest.counts(Split::kTrain).conversations, "conversation"));
+}
+
 }  // namespace
 
 Manifest preprocess(const PreprocessOptions& options, const Log& log) {
@@ -194,6 +203,7 @@ Manifest preprocess(const PreprocessOptions& options, const Log& log) {
     problems.finish();
     if (counting) check_same_words(words.vocabulary, manifest);
     require(!manifest.shards.empty(), ErrorCode::kData, "the inputs hold no conversation; is --format right?");
+    warn_without_validation(options, manifest, log);
     manifest.vocabulary_hash = words.vocabulary.hash();
     manifest.vocabulary_size = words.vocabulary.size();
     manifest.seed = options.seed;

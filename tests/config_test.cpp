@@ -161,5 +161,13 @@ TEST(Nearest, FindsTheSmallestEditDistance) {
     EXPECT_EQ(nearest("/xyz123", names), "");
 }
 
+TEST(Nearest, NamesTheFirstOptionThatThereIsNot) {
+    const std::vector<std::string> options{"--output", "--seed"};
+    EXPECT_EQ(unknown_option({"in", "--seed=1", "--outptu", "x"}, options),
+              "there is no option '--outptu'. Did you mean --output?");
+    EXPECT_EQ(unknown_option({"--wholly-other"}, options), "there is no option '--wholly-other'.");
+    EXPECT_EQ(unknown_option({"--seed", "1", "--", "--file"}, options), "");
+}
+
 }  // namespace
 }  // namespace duologue

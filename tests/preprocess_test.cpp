@@ -159,7 +159,9 @@ TEST_P(BadRecords, StopWithFileLineAndReasonOrAreSkipped) {
 INSTANTIATE_TEST_SUITE_P(
     All, BadRecords,
     ::testing::Values(BadRecord{"{\"turns\": [\"a\", }", "not JSON"}, BadRecord{"{\"turns\": [\"a\"", "not JSON"},
-                      BadRecord{"{\"turns\": [\"a\"]} x", "not JSON"}, BadRecord{"hello", "not JSON"},
+                      BadRecord{"{\"turns\": [\"a\"]} x", "not JSON"},
+                      BadRecord{"hello",
+                                "not JSON from byte 1 of the record on; each line has to be one JSON object like"},
                       BadRecord{"[]", "not a JSON object"}, BadRecord{"{\"turns\": \"a\"}", "not an array"},
                       BadRecord{"{\"turns\": [1]}", "not a string"}, BadRecord{"{\"text\": [\"a\"]}", "neither"},
                       BadRecord{"{\"turns\": [\"a\", \"b\"], \"speakers\": [1]}", "1 speakers for 2 turns"},

@@ -137,17 +137,22 @@ struct JsonRecord {
     }
 };
 
-/// Why a text is not JSON, in the words of a full parser.
-RecordProblem json_problem(const RawRecord& record) {
+/// What a record of the format looks like.
+std::string_view expected_of(Format format) {
+    return format == Format::kJsonLines
+               ? R"(each line has to be one JSON object like {"turns": ["hello", "hi there"]}; plain text is read with )"
+                 "--format text"
+               : R"(each conversation has to be a JSON object with "content", as Topical-Chat's are)";
+}
+
+/// Where a text stops being JSON, and what was expected.
+RecordProblem json_problem(Format format, const RawRecord& record) {
     try {
         const auto unused = nlohmann::json::parse(record.text);
     } catch (const nlohmann::json::parse_error& problem) {
-        const std::string_view what = problem.what();
-        const std::size_t end_of_place = what.find(": ");
         const auto byte = static_cast<std::ptrdiff_t>(std::min(problem.byte, record.text.size()));
         return {.line = record.line + std::count(record.text.begin(), record.text.begin() + byte, '\n'),
-                .reason = fmt::format("not JSON at byte {} of the record{}", problem.byte,
-                                      end_of_place == std::string_view::npos ? "" : what.substr(end_of_place))};
+                .reason = fmt::format("not JSON from byte {} of the record on; {}", problem.byte, expected_of(format))};
     }
     return {.line = record.line, .reason = "the JSON is nested too deeply or holds an unpaired surrogate"};
 }
@@ -160,7 +165,7 @@ std::optional<RecordProblem> parse_json(Format format, const RawRecord& record, 
     if (sound) json.reason = fmt::format("more than {} speakers", kMaxSpeakers);
     const bool is_json = !json.reason.empty() && nlohmann::json::accept(record.text);
     if (is_json) return RecordProblem{.line = record.line, .reason = json.reason};
-    return json_problem(record);
+    return json_problem(format, record);
 }
 
 void parse_separated(std::string_view text, std::string_view separator, Conversation& conversation) {

@@ -61,8 +61,14 @@ std::vector<CheckedConversation> load_checked_conversations(const std::string& p
         try {
             const json record = json::parse(line);
             if (record.contains("checks")) conversations.push_back(conversation_from(record));
-        } catch (const std::exception& problem) {
-            fail(ErrorCode::kData, "{}, line {}: not a conversation with checks: {}", path, number, problem.what());
+        } catch (const json::exception&) {
+            fail(
+                ErrorCode::kData,
+                "{}, line {}: not a JSON object with \"turns\" and, where there are \"checks\", the \"turn\", \"kind\" "
+                "and \"answers\" of each, as `duologue-preprocess demo` writes them",
+                path, number);
+        } catch (const Error& problem) {
+            fail(ErrorCode::kData, "{}, line {}: {}", path, number, problem.what());
         }
     }
     require(!conversations.empty(), ErrorCode::kData,

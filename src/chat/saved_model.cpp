@@ -143,9 +143,26 @@ void save_model(const std::string& folder, const ModelCard& card, const Vocabula
     pending.commit();
 }
 
-SavedModel load_model(const std::string& folder) {
+namespace {
+
+/// Where there is no model in `folder`, says where it is.
+void require_model(const std::string& folder) {
+    const fs::path model = fs::path(folder) / "model";
+    const bool holds_weights = fs::exists(folder + "/model.safetensors");
+    require(holds_weights || !fs::exists(model / "model.safetensors"), ErrorCode::kInputOutput,
+            "'{}' is the output of a training, its model is in a folder of its own: give {}", folder, model.string());
+    require(holds_weights || !fs::exists(folder + "/checkpoints"), ErrorCode::kInputOutput,
+            "'{}' is the output of a training that has not ended, so there is no model yet; end the training, or make "
+            "one of a checkpoint: duologue export --checkpoint {}/checkpoints/step-NUMBER.h5 --output DIR",
+            folder, folder);
     require(fs::exists(folder + "/config.json"), ErrorCode::kInputOutput,
             "'{}' is not the folder of a saved model: there is no config.json in it", folder);
+}
+
+}  // namespace
+
+SavedModel load_model(const std::string& folder) {
+    require_model(folder);
     const std::string path = folder + "/model.safetensors";
     Metadata stated = read_safetensors_metadata(path);
     const std::string config = read_file(folder + "/config.json");

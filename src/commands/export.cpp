@@ -1,4 +1,6 @@
 // duologue export: a saved model from a checkpoint.
+#include <filesystem>
+
 #include "commands/program.h"
 #include "duologue/chat/saved_model.h"
 #include "duologue/core/error.h"
@@ -14,8 +16,20 @@ struct ExportArguments {
     std::string output;
 };
 
+/// Of a folder of checkpoints, or of the output of a run, the newest has to be named.
+void require_file(const std::string& path) {
+    for (const std::string& folder : {path, (std::filesystem::path(path) / "checkpoints").string()}) {
+        const CheckpointFolder checkpoints(folder);
+        const std::vector<std::int64_t> steps = checkpoints.steps();
+        require(steps.empty(), ErrorCode::kInputOutput,
+                "'{}' is a folder: give one of its checkpoints, the newest is {}", path,
+                steps.empty() ? "" : checkpoints.file_of(steps.back()));
+    }
+}
+
 int export_model(const Program& program, const ExportArguments& arguments) {
     require_sections(program, {});
+    require_file(arguments.checkpoint);
     const Checkpoint checkpoint = read_checkpoint(arguments.checkpoint);
     Config config;
     read_config(config, checkpoint.summary.config, arguments.checkpoint);

@@ -110,10 +110,11 @@ Inspection inspect_model(const std::string& folder) {
 
 Inspection inspect_run(const std::string& folder) {
     Inspection found{.report = {{"kind", "output of a run"}}};
-    if (holds_checkpoints(inside(folder, "checkpoints"))) {
-        add_section(found, "checkpoints", inspect_checkpoints(inside(folder, "checkpoints")));
+    add_section(found, "checkpoints", inspect_checkpoints(inside(folder, "checkpoints")));
+    if (!fs::exists(inside(folder, "model"))) {
+        found.report["model"] = "none: a training saves it at its end, `duologue export` makes it from a checkpoint";
+        return found;
     }
-    if (!fs::exists(inside(folder, "model"))) return found;
     try {
         add_section(found, "model", inspect_model(inside(folder, "model")));
     } catch (const Error& problem) {

@@ -13,6 +13,7 @@
 #include "duologue/core/error.h"
 #include "duologue/core/hash.h"
 #include "duologue/core/log.h"
+#include "duologue/core/report.h"
 #include "duologue/data/batches.h"
 #include "duologue/data/shards.h"
 #include "duologue/train/trainer.h"
@@ -38,7 +39,7 @@ struct Setup {
           data(open_training_data(config.data, config.model.kind, config.train.seed)),
           validation(load_validation_batches(config.data, config.model.kind)) {
         reading.reset();
-        log.info("{} {}, {}", world.size(), world.size() == 1 ? "rank" : "ranks", device.backend->description());
+        log.info("{}, {}", count_text(world.size(), "rank"), device.backend->description());
         log.info("{:.2f} million parameters, {} words, {} examples an epoch",
                  static_cast<double>(model.parameters().parameters()) * 1e-6, vocabulary.size(),
                  data->examples_per_epoch());
@@ -93,7 +94,8 @@ void log_end(const TrainingResult& result, const Log& log) {
         log.info("stopped at step {} and saved; the same command goes on from there", result.step);
         return;
     }
-    log.info("trained {} steps, {} epochs", result.step, result.epoch);
+    log.info("trained {}: {}", count_text(result.step, "step"),
+             result.epoch == 0 ? "less than one epoch" : count_text(result.epoch, "whole epoch"));
 }
 
 /// Trains; rank 0 writes the model when the configured end is reached.

@@ -117,6 +117,10 @@ std::string tree_text(const Report& tree, const std::string& indent) {
 
 }  // namespace
 
+std::string count_text(std::int64_t count, std::string_view noun) {
+    return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
 std::string size_text(double bytes) {
     constexpr std::array<std::string_view, 5> kUnits{"bytes", "KiB", "MiB", "GiB", "TiB"};
     std::size_t unit = 0;

@@ -61,6 +61,11 @@ class Commands : public testing::Test {
         return path(name);
     }
 
+    static std::string longer_copy(const std::string& original, const std::string& name) {
+        write_file_durably(path(name), read_file(original) + "x");
+        return path(name);
+    }
+
     static std::unique_ptr<TemporaryFolder> folder_;
 };
 
@@ -112,10 +117,56 @@ TEST_F(Commands, PreprocessSaysWhereTheVocabularyIsInexact) {
     EXPECT_GT(json::parse(read_file(path("many/manifest.json"))).at("word_count_error"), 0);
 }
 
+TEST_F(Commands, PreprocessWarnsOfAnEmptyValidationSplit) {
+    write_file_durably(path("one.jsonl"), "{\"turns\": [\"hello\", \"hi\"]}\n");
+    const ProgramRun done =
+        run_program({PREPROCESS, path("one.jsonl"), "--output", path("one"), "--validation-percent", "1"});
+    EXPECT_EQ(done.status, 0) << done.errors;
+    EXPECT_THAT(done.errors, HasSubstr("the validation split is empty: 1 % of 1 conversation happened to be none"));
+    EXPECT_THAT(done.output, HasSubstr("\n1 shard in "));
+}
+
+TEST_F(Commands, AMistypedOptionIsAnsweredWithTheNearest) {
+    const ProgramRun preprocess = run_program({PREPROCESS, path("demo.jsonl"), "--outptu", path("other")});
+    EXPECT_EQ(preprocess.status, 2);
+    EXPECT_THAT(preprocess.errors, HasSubstr("there is no option '--outptu'. Did you mean --output?"));
+    const ProgramRun demo = run_program({PREPROCESS, "demo", "--output", path("other"), "--conversation", "3"});
+    EXPECT_EQ(demo.status, 2);
+    EXPECT_THAT(demo.errors, HasSubstr("Did you mean --conversations?"));
+    const ProgramRun chat = run({"chat", path("out/model"), "--temprature", "0"});
+    EXPECT_EQ(chat.status, 2);
+    EXPECT_THAT(chat.errors, HasSubstr("there is no option '--temprature'. Did you mean --temperature?"));
+    EXPECT_EQ(run({"chat", path("out/model"), "--prompt", "--hello"}).status, 0);  // a value, however it begins
+}
+
+TEST_F(Commands, SayWhereInARunTheModelIs) {
+    for (const Arguments& command : {Arguments{"chat", path("out"), "--prompt", "hello"},
+                                     Arguments{"evaluate", path("out"), "--data", path("data")}}) {
+        const ProgramRun done = run(command);
+        EXPECT_EQ(done.status, 4);
+        EXPECT_THAT(done.errors, HasSubstr("give " + path("out/model")));
+    }
+    for (const char* folder : {"out", "out/checkpoints"}) {
+        const ProgramRun exported = run({"export", "--checkpoint", path(folder), "--output", path("exported")});
+        EXPECT_EQ(exported.status, 4);
+        EXPECT_THAT(exported.errors, HasSubstr("the newest is " + path("out/checkpoints/step-000000004.h5")));
+    }
+}
+
+TEST_F(Commands, InspectSaysWhatARunLacks) {
+    std::filesystem::create_directories(path("begun"));
+    write_file_durably(path("begun/metrics.jsonl"), "");
+    const json begun = report({"inspect", path("begun")});
+    EXPECT_EQ(begun.at("checkpoints").at("count"), 0);
+    EXPECT_THAT(begun.at("model").get<std::string>(), HasSubstr("none"));
+}
+
 TEST_F(Commands, InspectFindsDamage) {
-    for (const std::string& file :
-         {damaged_copy(path("data/train-00000.h5"), "shard.h5"), damaged_copy(path("data/vocabulary.json"), "v.json"),
-          damaged_copy(path("out/checkpoints/step-000000004.h5"), "checkpoint.h5")}) {
+    for (const std::string& file : {damaged_copy(path("data/train-00000.h5"), "shard.h5"),
+                                    longer_copy(path("data/train-00000.h5"), "longer_shard.h5"),
+                                    longer_copy(path("out/checkpoints/step-000000004.h5"), "longer_checkpoint.h5"),
+                                    damaged_copy(path("data/vocabulary.json"), "v.json"),
+                                    damaged_copy(path("out/checkpoints/step-000000004.h5"), "checkpoint.h5")}) {
         const ProgramRun done = run({"inspect", file});
         EXPECT_EQ(done.status, 3) << file << done.output;
         EXPECT_THAT(done.errors, HasSubstr("error: "));

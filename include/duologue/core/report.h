@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <string_view>
 
 namespace duologue {
 
@@ -16,6 +17,9 @@ enum class ReportStyle : std::uint8_t { kText, kJson };
 /// kJson: the tree as it is. kText: one line per value, trees below their name and further in, lists of trees with the
 /// same names as tables, sizes in units, shares in percent. Ends with an end of line.
 [[nodiscard]] std::string render(const Report& report, ReportStyle style);
+
+/// "1 shard", "2 shards".
+[[nodiscard]] std::string count_text(std::int64_t count, std::string_view noun);
 
 /// "12.3 MiB".
 [[nodiscard]] std::string size_text(double bytes);
