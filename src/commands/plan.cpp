@@ -101,6 +101,8 @@ int plan(const Program& program, const PlanArguments& arguments) {
     const BatchCapacity capacity = batch_capacity(config.data, config.model.kind);
     const std::optional<Manifest> manifest = manifest_of(config);
     const std::int64_t words = vocabulary_size(arguments, manifest);
+    std::optional<Vocabulary> vocabulary;  // as training has it: it is in what this process is found to hold
+    if (manifest) vocabulary = load_vocabulary_of(config.data.path, *manifest);
     const std::int64_t held_by_program = program_bytes(*device, config, capacity, words);
     const TrainingPlan training = plan_training(
         *device,
@@ -109,7 +111,7 @@ int plan(const Program& program, const PlanArguments& arguments) {
                                                            .capacity = capacity,
                                                            .ranks = arguments.ranks,
                                                            .manifest = manifest ? &*manifest : nullptr});
-    kinds.push_back({.name = "program and libraries", .bytes = held_by_program});
+    kinds.push_back({.name = "program, libraries and vocabulary", .bytes = held_by_program});
     kinds.push_back({.name = "MPI", .bytes = kMpiBytes});
     const Report report{{"device", device->description()},
                         {"ranks", arguments.ranks},
@@ -135,10 +137,10 @@ void declare_plan(Program& program) {
         ->check(CLI::Range(5, 1 << 30));
     add_json_option(*command, arguments->style);
     command->footer(
-        "Memory is what each rank holds at its peak. \"program and libraries\" is measured: what this very process\n"
-        "holds once its libraries have multiplied as in a training; \"MPI\" is what Open MPI 4.1 was seen to hold;\n"
-        "everything else is counted. FLOPs are of forward and backward passes, 2 per multiply-add; with --data.path\n"
-        "those of real steps, else of the most that a step can hold.");
+        "Memory is what each rank holds at its peak. \"program, libraries and vocabulary\" is measured: what this\n"
+        "very process holds once its libraries have multiplied as in a training; \"MPI\" is what Open MPI 4.1 was\n"
+        "seen to hold; everything else is counted. FLOPs are of forward and backward passes, 2 per multiply-add;\n"
+        "with --data.path those of real steps, else of the most that a step can hold.");
     command->callback(
         [&program, arguments] { program.run = [&program, arguments] { return plan(program, *arguments); }; });
 }

@@ -21,6 +21,7 @@ constexpr std::string_view kFormat = "duologue checkpoint";
 constexpr const char* kValues = "values";
 constexpr const char* kFirstMoment = "first_moment";
 constexpr const char* kSecondMoment = "second_moment";
+constexpr std::int64_t kPieceElements = std::int64_t{1} << 20;  // read back at a time
 
 std::string shapes_to_json(const std::vector<ParameterShape>& shapes) {
     nlohmann::json list = nlohmann::json::array();
@@ -116,14 +117,13 @@ void write_content(const std::string& path, const Checkpoint& checkpoint) {
 
 // The content hash of what stands in a file, read in pieces: a second copy of a large model would not fit beside it.
 std::string hash_of_file(const std::string& path) {
-    constexpr std::int64_t kPiece = std::int64_t{1} << 20;
     const Hdf5File file = Hdf5File::open(path);
     std::uint64_t hash = hash_of_head(read_summary(file), file.read_long_text("vocabulary"));
     std::vector<float> piece;
     for (const char* name : {kValues, kFirstMoment, kSecondMoment}) {
         const std::int64_t length = file.length(name);
-        for (std::int64_t begin = 0; begin < length; begin += kPiece) {
-            piece.resize(static_cast<std::size_t>(std::min(kPiece, length - begin)));
+        for (std::int64_t begin = 0; begin < length; begin += kPieceElements) {
+            piece.resize(static_cast<std::size_t>(std::min(kPieceElements, length - begin)));
             file.read_range(name, begin, std::span<float>(piece));
             hash = continued_hash(piece, hash);
         }
@@ -149,6 +149,14 @@ void write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
             "'{}': the content {} was written and {} read back; the disk or the file system is faulty", path,
             content_hash(checkpoint), written);
     pending.commit();
+}
+
+std::int64_t bytes_of_writing_checkpoint(std::int64_t elements) {
+    constexpr std::int64_t kDatasets = 3;
+    constexpr std::int64_t kCacheBytes = std::int64_t{1} << 20;  // of chunks, for each dataset (H5Pset_chunk_cache)
+    constexpr std::int64_t kBytes = sizeof(float);
+    return kDatasets * (elements * kBytes + std::min(elements * kBytes, kCacheBytes)) +
+           std::min(elements, kPieceElements) * kBytes;
 }
 
 CheckpointSummary read_checkpoint_summary(const std::string& path) { return read_summary(Hdf5File::open(path)); }

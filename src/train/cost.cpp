@@ -6,6 +6,7 @@
 
 #include "data/examples.h"
 #include "duologue/core/error.h"
+#include "duologue/train/checkpoint.h"
 #include "train/step_loader.h"
 
 namespace duologue {
@@ -101,7 +102,9 @@ std::vector<MemoryKind> plan_memory(const TrainingPlan& plan, const MemorySettin
         {.name = "activations and scratch", .place = kDevice, .bytes = plan.arena_bytes},
         {.name = "constant tables", .place = kDevice, .bytes = plan.constant_bytes},
         {.name = "shards and batches", .bytes = data_bytes(settings)},
-        {.name = "checkpoint being written", .holders = MemoryHolders::kRankZero, .bytes = 3 * f32_bytes},
+        {.name = "checkpoint being written",
+         .holders = MemoryHolders::kRankZero,
+         .bytes = bytes_of_writing_checkpoint(plan.elements)},
     };
 }
 

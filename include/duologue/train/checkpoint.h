@@ -51,6 +51,10 @@ struct Checkpoint {
 /// that fails; whatever was at `path` before is then still there and the temporary file is gone.
 void write_checkpoint(const std::string& path, const Checkpoint& checkpoint);
 
+/// What a checkpoint of so many elements takes while it is written: itself, what is read back of it at a time, and
+/// HDF5's caches.
+[[nodiscard]] std::int64_t bytes_of_writing_checkpoint(std::int64_t elements);
+
 /// Of another schema version only `schema_version` is read. kData where the file is damaged, kInputOutput where it
 /// cannot be read.
 [[nodiscard]] CheckpointSummary read_checkpoint_summary(const std::string& path);
