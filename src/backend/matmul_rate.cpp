@@ -88,7 +88,8 @@ class LayerProducts {
 std::int64_t measure_library_bytes(Backend& backend, std::span<const MatmulShape> shapes, DataType type) {
     for (const MatmulShape& shape : shapes) LayerProducts(backend, shape, type).multiply(shape.rows);
     constexpr std::int64_t kFewestRows = 8;
-    constexpr std::int64_t kMostRows = 136;  // with three products of each more than any back end keeps code for
+    constexpr std::int64_t kMostRows =
+        400;  // code for fewer is smaller; with three products of each more than any back end keeps code for
     LayerProducts small(backend, {.rows = kMostRows, .inner = shapes[0].inner, .columns = shapes[0].columns}, type);
     std::int64_t most = 0;
     for (std::int64_t rows = kFewestRows; rows <= kMostRows; ++rows) {

@@ -24,6 +24,11 @@ struct PlanArguments {
 /// none.
 constexpr std::int64_t kMpiBytes = std::int64_t{10} << 20;
 
+/// Several ranks sum gradients bucket by bucket, of which MPI has a copy meanwhile.
+std::int64_t mpi_bytes(const DistributedConfig& config, const TrainingPlan& plan, int ranks) {
+    return kMpiBytes + (ranks == 1 ? 0 : std::min(config.bucket_bytes, plan.elements * size_of(DataType::kF32)));
+}
+
 /// No allocation of ours, so only a measurement can tell. The feed-forward layer and the output layer are the largest.
 std::int64_t program_bytes(Backend& device, const Config& config, const BatchCapacity& capacity, std::int64_t words) {
     const DataType type = config.train.precision == Precision::kBf16 ? DataType::kBf16 : DataType::kF32;
@@ -112,7 +117,7 @@ int plan(const Program& program, const PlanArguments& arguments) {
                                                            .ranks = arguments.ranks,
                                                            .manifest = manifest ? &*manifest : nullptr});
     kinds.push_back({.name = "program, libraries and vocabulary", .bytes = held_by_program});
-    kinds.push_back({.name = "MPI", .bytes = kMpiBytes});
+    kinds.push_back({.name = "MPI", .bytes = mpi_bytes(config.distributed, training, arguments.ranks)});
     const Report report{{"device", device->description()},
                         {"ranks", arguments.ranks},
                         {"parameters", training.parameters},
