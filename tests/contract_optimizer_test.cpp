@@ -1,6 +1,7 @@
 // Contract of AdamW and of the memory operations.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -116,6 +117,18 @@ TEST_P(OptimizerContract, ZeroMomentsGiveAFirstStepOfTheLearningRate) {
     for (std::int64_t i = 0; i < 100; ++i) EXPECT_NEAR(got[i], gradients[i] > 0.0 ? -1e-2 : 1e-2, 1e-7);
 }
 
+TEST_P(OptimizerContract, AFiniteLossChangesNothingOfTheStep) {
+    ContractRun run(backends());
+    const State in = state(run, 257, 30.0, 900.0);
+    const ContractOperand loss = run.input(DataType::kF32, filled(1, 1, -3.0));
+    run.run([&](Backend& backend, const ContractPlace& at) {
+        AdamW operation = in.operation(at);
+        operation.loss = at(loss);
+        backend.adamw(operation);
+    });
+    expect_matching(run, in);
+}
+
 TEST_P(OptimizerContract, EpsilonIsAddedToTheRoot) {
     for (const float epsilon : {1e-9F, 1e-3F, 0.5F}) {
         SCOPED_TRACE(epsilon);
@@ -150,11 +163,13 @@ TEST_P(OptimizerContract, ElementsThatNeverHadAGradientOnlyDecay) {
 TEST_P(OptimizerContract, AStepThatCannotBeTakenChangesNothing) {
     constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
-    const std::vector<std::pair<double, double>> cases{{30.0, kNan},  {30.0, kInfinity}, {0.0, 900.0},
-                                                       {-0.0, 900.0}, {-1.0, 900.0},     {kNan, 900.0}};
-    for (const auto& [divisor, square_sum] : cases) {
+    const std::vector<std::array<double, 3>> cases{{30.0, kNan, 1.0},   {30.0, kInfinity, 1.0},   {0.0, 900.0, 1.0},
+                                                   {-0.0, 900.0, 1.0},  {-1.0, 900.0, 1.0},       {kNan, 900.0, 1.0},
+                                                   {30.0, 900.0, kNan}, {30.0, 900.0, -kInfinity}};
+    for (const auto& [divisor, square_sum, loss_value] : cases) {
         for (const float max_norm : {0.0F, 1.0F}) {
-            SCOPED_TRACE(testing::Message() << "divisor " << divisor << " squares " << square_sum);
+            SCOPED_TRACE(testing::Message()
+                         << "divisor " << divisor << " squares " << square_sum << " loss " << loss_value);
             const HostMatrix before = rounded(normal(1, 100), DataType::kF32);
             ContractRun run(backends());
             State in = state(run, 100, divisor, square_sum);
@@ -162,9 +177,11 @@ TEST_P(OptimizerContract, AStepThatCannotBeTakenChangesNothing) {
                 *operand = run.input_output(DataType::kF32, before);
             }
             if (type() == DataType::kBf16) in.weights = run.input_output(type(), before);
+            const ContractOperand loss = run.input(DataType::kF32, filled(1, 1, loss_value));
             run.run([&](Backend& backend, const ContractPlace& at) {
                 AdamW operation = in.operation(at);
                 operation.max_norm = max_norm;
+                operation.loss = at(loss);
                 backend.adamw(operation);
             });
             for (const ContractOperand& operand : {in.values, in.first, in.second}) {

@@ -300,11 +300,13 @@ void Backend::adamw(const AdamW& operation) {
     const Operand square_sum{"square_sum", operation.square_sum};
     check.vector(divisor, DataType::kF32, 1);
     check.vector(square_sum, DataType::kF32, 1);
+    const Operand loss{"loss", operation.loss};
+    if (!operation.loss.empty()) check.vector(loss, DataType::kF32, 1);
     check.that(operation.step >= 1, "step {}, expected 1 or more", operation.step);
-    check.separate(values, {weights, first, second, gradients, divisor, square_sum});
-    check.separate(weights, {first, second, gradients, divisor, square_sum});
-    check.separate(first, {second, gradients, divisor, square_sum});
-    check.separate(second, {gradients, divisor, square_sum});
+    check.separate(values, {weights, first, second, gradients, divisor, square_sum, loss});
+    check.separate(weights, {first, second, gradients, divisor, square_sum, loss});
+    check.separate(first, {second, gradients, divisor, square_sum, loss});
+    check.separate(second, {gradients, divisor, square_sum, loss});
     do_adamw(operation);
 }
 

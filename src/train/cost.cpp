@@ -99,7 +99,7 @@ std::vector<MemoryKind> plan_memory(const TrainingPlan& plan, const MemorySettin
         {.name = "f32 master values", .place = kDevice, .bytes = master_bytes},
         {.name = "gradients", .place = kDevice, .bytes = f32_bytes},
         {.name = "Adam's moments", .place = kDevice, .bytes = 2 * f32_bytes / owners},
-        {.name = "activations and scratch", .place = kDevice, .bytes = plan.arena_bytes},
+        {.name = "activations and scratch", .place = kDevice, .bytes = plan.arena_bytes + plan.batch_bytes},
         {.name = "constant tables", .place = kDevice, .bytes = plan.constant_bytes},
         {.name = "shards and batches", .bytes = data_bytes(settings)},
         {.name = "checkpoint being written",

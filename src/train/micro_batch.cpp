@@ -7,10 +7,9 @@
 
 namespace duologue {
 
-namespace {
-
-void run_on_device(Backend& backend, Arena& arena, const DeviceBatch& batch, const MicroBatchWork& work,
-                   const GradientsFinished& on_finished) {
+void run_micro_batch(Backend& backend, Arena& arena, const DeviceBatch& batch, const MicroBatchWork& work,
+                     const GradientsFinished& on_finished) {
+    const Arena::Scope scope(arena);
     const Tensor losses = arena.allocate_vector(DataType::kF32, batch.labels.columns);
     if (work.gradients.empty()) {
         work.model.evaluate(backend, arena, batch, work.weights, losses, work.smoothing);
@@ -19,6 +18,8 @@ void run_on_device(Backend& backend, Arena& arena, const DeviceBatch& batch, con
     }
     backend.sum(work.loss_sum, losses, Write::kAccumulate);
 }
+
+namespace {
 
 // Everything that a planned micro-batch needs, in memory that nobody reads.
 struct PlannedWork {
@@ -36,35 +37,37 @@ struct PlannedWork {
     MicroBatchWork validation;
 };
 
-/// Matmul FLOPs of a forward and backward pass, and the device rows that they are of.
+/// Matmul FLOPs of a forward and backward pass, and the device rows that they are of; what it takes.
 struct PlannedPass {
     double flops = 0.0;
     double source_rows = 0.0;
     double target_rows = 0.0;
+    std::int64_t batch_bytes = 0;
+    std::int64_t arena_bytes = 0;
 };
 
-// `arena` records the peak.
-PlannedPass plan_pass(PlanningBackend& backend, Arena& arena, const BatchCapacity& capacity,
-                      const MicroBatchWork& work) {
-    const Arena::Scope scope(arena);
+PlannedPass plan_pass(PlanningBackend& backend, const BatchCapacity& capacity, const MicroBatchWork& work) {
+    Arena tokens;
+    Arena arena;
     backend.reset_counts();
-    const DeviceBatch batch = allocate_batch(arena, capacity, backend.packing());
-    run_on_device(backend, arena, batch, work, [](std::int64_t, std::int64_t) {});
+    const DeviceBatch batch = allocate_batch(tokens, capacity, backend.packing());
+    run_micro_batch(backend, arena, batch, work, [](std::int64_t, std::int64_t) {});
     return {.flops = backend.counts().matmul_flops,
             .source_rows = static_cast<double>(batch.source.tokens.columns),
-            .target_rows = static_cast<double>(batch.labels.columns)};
+            .target_rows = static_cast<double>(batch.labels.columns),
+            .batch_bytes = tokens.peak_bytes(),
+            .arena_bytes = arena.peak_bytes()};
 }
 
 // Matmul FLOPs grow with source rows and with target rows and with nothing else: two plans give both rates.
 void plan_rates(PlanningBackend& backend, const BatchCapacity& capacity, const MicroBatchWork& work,
                 TrainingPlan& plan) {
-    Arena arena;
-    const PlannedPass whole = plan_pass(backend, arena, capacity, work);
-    plan.arena_bytes = arena.peak_bytes();
+    const PlannedPass whole = plan_pass(backend, capacity, work);
+    plan.batch_bytes = whole.batch_bytes;
+    plan.arena_bytes = whole.arena_bytes;
     BatchCapacity longer = capacity;
     longer.target_rows = 2 * capacity.target_rows;
-    Arena unused;
-    const PlannedPass more = plan_pass(backend, unused, longer, work);
+    const PlannedPass more = plan_pass(backend, longer, work);
     plan.flops_per_target_row = (more.flops - whole.flops) / (more.target_rows - whole.target_rows);
     if (capacity.source_rows > 0) {
         plan.flops_per_source_row = (whole.flops - plan.flops_per_target_row * whole.target_rows) / whole.source_rows;
@@ -72,18 +75,11 @@ void plan_rates(PlanningBackend& backend, const BatchCapacity& capacity, const M
 }
 
 std::int64_t evaluation_arena(PlanningBackend& backend, const BatchCapacity& capacity, const PlannedWork& work) {
-    Arena arena;
-    (void)plan_pass(backend, arena, capacity, work.validation);
-    return arena.peak_bytes();
+    const PlannedPass pass = plan_pass(backend, capacity, work.validation);
+    return pass.batch_bytes + pass.arena_bytes;
 }
 
 }  // namespace
-
-void run_micro_batch(Backend& backend, Arena& arena, const BatchCapacity& capacity, const Batch& batch,
-                     const MicroBatchWork& work, const GradientsFinished& on_finished) {
-    const Arena::Scope scope(arena);
-    run_on_device(backend, arena, upload_batch(backend, arena, batch, capacity), work, on_finished);
-}
 
 TrainingPlan plan_training(const Backend& device_like, const PlanSettings& settings) {
     const auto backend = make_planning_backend(device_like);

@@ -2,24 +2,46 @@
 #include "train/step_loader.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <utility>
 
 namespace duologue {
 
 GlobalStep StepLoader::take(const DataPosition& position) {
-    if (!next_.valid() || begun_ != position) {
-        if (next_.valid()) (void)next_.get();
-        begin(position);
-    }
-    GlobalStep step = next_.get();
+    if (!has_begun(position)) begin(position);
+    if (finish().error) std::rethrow_exception(made_->error);
+    GlobalStep step = std::move(made_->step);
     begin(step.next);
     return step;
 }
 
+const GlobalStep* StepLoader::made(const DataPosition& position) {
+    if (!has_begun(position)) return nullptr;
+    const bool waits = !made_ && next_.wait_for(std::chrono::seconds(0)) != std::future_status::ready;
+    if (waits || finish().error) return nullptr;
+    return &made_->step;
+}
+
+bool StepLoader::has_begun(const DataPosition& position) const {
+    return (made_ || next_.valid()) && begun_ == position;
+}
+
+const StepLoader::Made& StepLoader::finish() {
+    if (!made_) made_ = next_.get();
+    return *made_;
+}
+
 void StepLoader::begin(const DataPosition& position) {
+    if (next_.valid()) next_.wait();  // nobody else uses the data meanwhile
     begun_ = position;
+    made_.reset();
     next_ = std::async(std::launch::async, [this, position] {
-        return data_.step(position, share_.micro_batches, share_.rank, share_.ranks);
+        try {
+            return Made{.step = data_.step(position, share_.micro_batches, share_.rank, share_.ranks), .error = {}};
+        } catch (...) {
+            return Made{.step = {}, .error = std::current_exception()};  // take() throws it
+        }
     });
 }
 

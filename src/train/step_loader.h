@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <future>
+#include <optional>
 
 #include "duologue/data/batches.h"
 
@@ -23,13 +25,23 @@ class StepLoader {
     /// The step that begins at `position`; the one after it begins to be made.
     [[nodiscard]] GlobalStep take(const DataPosition& position);
 
+    /// The step that begins at `position` where it is already made, else null. Valid until take().
+    [[nodiscard]] const GlobalStep* made(const DataPosition& position);
+
    private:
+    struct Made {
+        GlobalStep step;
+        std::exception_ptr error;  // in place of a step
+    };
     void begin(const DataPosition& position);
+    [[nodiscard]] bool has_begun(const DataPosition& position) const;
+    const Made& finish();
 
     TrainingData& data_;
     StepShare share_;
     DataPosition begun_;
-    std::future<GlobalStep> next_;  // from std::async: its destructor waits
+    std::optional<Made> made_;
+    std::future<Made> next_;  // from std::async: its destructor waits; not valid where it stands in made_
 };
 
 /// How many global steps an epoch has: counted where the data is small, else extrapolated from its first steps. A

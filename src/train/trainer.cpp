@@ -198,12 +198,9 @@ void Trainer::Run::train_one_step() {
     const GlobalStep batches = loader_.take(point_.position);
     const std::int64_t step = point_.step + 1;
     const double rate = learning_rate(schedule_, step);
-    const StepSums sums = step_.accumulate(batches, step, vote());
-    if (sums.finite()) {
-        step_.apply(step - point_.skipped_steps, rate);
-        parts_.backend.synchronize();
-        parts_.communicator.confirm();
-    }
+    step_.queue(batches, {.step = step, .update = step - point_.skipped_steps, .learning_rate = rate}, vote());
+    if (const GlobalStep* next = loader_.made(batches.next)) step_.prefetch(*next, step + 1);
+    const StepSums sums = step_.wait();
     const double seconds = seconds_since(begin);
     // The machine may have been busy while the peak was measured: a step that was faster is the better measurement.
     if (sums.peak_giga_flops_per_second > 0.0) {

@@ -14,25 +14,33 @@ double StepSums::gradient_norm() const { return std::sqrt(squared_gradients) / l
 TrainingStep::TrainingStep(const StepParts& parts)
     : parts_(parts),
       sync_(parts.communicator, parts.state),
-      memory_(parts.backend.allocate((kStatistics + 1) * size_of(DataType::kF32))) {
+      memory_(parts.backend.allocate((kStatistics + 1) * size_of(DataType::kF32))),
+      batch_memory_(parts.backend.allocate(parts.plan.batch_bytes)) {
     const Tensor all = make_vector(memory_.data(), DataType::kF32, kStatistics + 1);
     statistics_ = all.column_range(0, kStatistics);
     square_sum_ = all.column_range(kStatistics, 1);
 }
 
-StepSums TrainingStep::accumulate(const GlobalStep& batches, std::int64_t step, StopVote vote) {
-    Backend& backend = parts_.backend;
-    backend.zero(parts_.state.gradients());
-    backend.zero(statistics_);
+void TrainingStep::queue(const GlobalStep& batches, const StepNumbers& numbers, StopVote vote) {
+    parts_.backend.zero(parts_.state.gradients());
+    const Statistics local = local_statistics(batches, vote);
+    parts_.backend.upload(statistics_, local.data());
     sync_.begin();
-    run_micro_batches(batches, step);
-    Statistics sums = local_statistics(batches, vote);
-    backend.upload(statistics_.column_range(kLabels, kStatistics - kLabels), &sums[kLabels]);
+    run_micro_batches(batches, numbers.step);
     sync_.join(statistics_);
     sum_squares();
-    backend.download(sums.data(), statistics_);
-    float squares = 0.0F;
-    backend.download(&squares, square_sum_);
+    update(numbers);
+}
+
+void TrainingStep::prefetch(const GlobalStep& batches, std::int64_t step) {
+    const auto first = static_cast<std::size_t>(parts_.communicator.rank());
+    if (first >= batches.micro_batches.size() || batches.micro_batches[first].target.rows() == 0) return;
+    upload(batches.micro_batches[first], {.step = step, .micro_batch = first});
+}
+
+StepSums TrainingStep::wait() {
+    std::array<float, kStatistics + 1> sums{};
+    parts_.backend.download(sums.data(), make_vector(memory_.data(), DataType::kF32, kStatistics + 1));
     parts_.communicator.confirm();
     return {.loss = sums[kLoss],
             .labels = sums[kLabels],
@@ -41,7 +49,7 @@ StepSums TrainingStep::accumulate(const GlobalStep& batches, std::int64_t step, 
             .target_tokens = sums[kTargetTokens],
             .giga_flops = sums[kGigaFlops],
             .peak_giga_flops_per_second = sums[kPeak],
-            .squared_gradients = squares};
+            .squared_gradients = sums[kStatistics]};
 }
 
 void TrainingStep::run_micro_batches(const GlobalStep& batches, std::int64_t step) {
@@ -56,12 +64,19 @@ void TrainingStep::run_micro_batches(const GlobalStep& batches, std::int64_t ste
     for (std::size_t j = rank; j < batches.micro_batches.size(); j += ranks) {
         if (batches.micro_batches[j].target.rows() == 0) continue;
         const bool last = j + ranks >= batches.micro_batches.size();
+        upload(batches.micro_batches[j], {.step = step, .micro_batch = j});
         parts_.backend.set_random_key(mix_key(key, j));
-        run_micro_batch(parts_.backend, parts_.arena, parts_.capacity, batches.micro_batches[j], work,
-                        [&](std::int64_t begin, std::int64_t end) {
-                            if (last) sync_.finished(begin, end);
-                        });
+        run_micro_batch(parts_.backend, parts_.arena, batch_, work, [&](std::int64_t begin, std::int64_t end) {
+            if (last) sync_.finished(begin, end);
+        });
     }
+}
+
+void TrainingStep::upload(const Batch& batch, const Turn& turn) {
+    if (uploaded_ == turn) return;  // was prefetched
+    Arena memory(batch_memory_.data(), batch_memory_.bytes());
+    batch_ = upload_batch(parts_.backend, memory, batch, parts_.capacity);
+    uploaded_ = turn;
 }
 
 void TrainingStep::sum_squares() {
@@ -98,7 +113,7 @@ TrainingStep::Statistics TrainingStep::local_statistics(const GlobalStep& batche
             static_cast<float>(parts_.matmul_flops_per_second * 1e-9)};
 }
 
-void TrainingStep::apply(std::int64_t update, double learning_rate) {
+void TrainingStep::update(const StepNumbers& numbers) {
     const TrainingState& state = parts_.state;
     const TrainConfig& config = parts_.config;
     for (const Piece& piece : state.layout().pieces()) {
@@ -109,13 +124,14 @@ void TrainingStep::apply(std::int64_t update, double learning_rate) {
                               .gradients = state.gradients(piece.range),
                               .divisor = statistics_.column_range(kLabels, 1),
                               .square_sum = square_sum_,
-                              .learning_rate = static_cast<float>(learning_rate),
+                              .loss = statistics_.column_range(kLoss, 1),
+                              .learning_rate = static_cast<float>(numbers.learning_rate),
                               .beta1 = static_cast<float>(config.beta1),
                               .beta2 = static_cast<float>(config.beta2),
                               .epsilon = static_cast<float>(config.epsilon),
                               .weight_decay = static_cast<float>(config.weight_decay),
                               .max_norm = static_cast<float>(config.clip_norm),
-                              .step = update});
+                              .step = numbers.update});
     }
     if (state.layout().sharded()) gather_weights();
 }

@@ -1,4 +1,4 @@
-// TrainingStep: one global step: micro-batches, sums over the ranks, Adam.
+// TrainingStep: one global step, queued as a whole: micro-batches, sums over the ranks, Adam.
 #pragma once
 
 #include <array>
@@ -22,11 +22,18 @@ struct StepSums {
     double peak_giga_flops_per_second = 0.0;
     double squared_gradients = 0.0;  ///< sum of squares of the summed gradients
 
+    /// Whether the device has taken the optimizer's step: by AdamW's rule.
     [[nodiscard]] bool finite() const;
     [[nodiscard]] double gradient_norm() const;  ///< of the mean loss
 };
 
 enum class StopVote : std::uint8_t { kGoOn, kStop };
+
+struct StepNumbers {
+    std::int64_t step = 1;    ///< 1-based
+    std::int64_t update = 1;  ///< the optimizer's, 1-based: without the steps that were left out
+    double learning_rate = 0.0;
+};
 
 /// What every step works with; all outlive it.
 struct StepParts {
@@ -45,12 +52,16 @@ class TrainingStep {
    public:
     explicit TrainingStep(const StepParts& parts);
 
-    /// Gradients and statistics of global step `step` (1-based), summed over the ranks. Dropout of micro-batch j is
-    /// keyed by (seed, step, j), whichever rank it runs on.
-    [[nodiscard]] StepSums accumulate(const GlobalStep& batches, std::int64_t step, StopVote vote);
+    /// Queues gradients and statistics of the step, summed over the ranks, and the optimizer's update, which the device
+    /// leaves out where they are not finite. Dropout of micro-batch j is keyed by (seed, step, j), whichever rank it
+    /// runs on. Every rank calls it.
+    void queue(const GlobalStep& batches, const StepNumbers& numbers, StopVote vote);
 
-    /// The optimizer's update number `update` (1-based) with the gradients that accumulate() left. Every rank calls it.
-    void apply(std::int64_t update, double learning_rate);
+    /// Brings the first micro-batch of `step`, which comes next, to the device while it works on what is queued.
+    void prefetch(const GlobalStep& batches, std::int64_t step);
+
+    /// Waits for the step that is queued: the only time that the host waits for the device.
+    [[nodiscard]] StepSums wait();
 
     /// Device memory that is free between steps, f32 [2].
     [[nodiscard]] Tensor scratch() const { return statistics_.column_range(0, 2); }
@@ -68,8 +79,17 @@ class TrainingStep {
     };
     using Statistics = std::array<float, kStatistics>;
 
+    /// Which micro-batch of which step.
+    struct Turn {
+        std::int64_t step = 0;
+        std::size_t micro_batch = 0;
+        bool operator==(const Turn&) const = default;
+    };
+
     void run_micro_batches(const GlobalStep& batches, std::int64_t step);
+    void upload(const Batch& batch, const Turn& turn);
     void sum_squares();
+    void update(const StepNumbers& numbers);
     void gather_weights();
     [[nodiscard]] Statistics local_statistics(const GlobalStep& batches, StopVote vote) const;
 
@@ -77,7 +97,10 @@ class TrainingStep {
     GradientSync sync_;
     DeviceBuffer memory_;
     Tensor statistics_;  // f32 [kStatistics]
-    Tensor square_sum_;  // f32 [1]
+    Tensor square_sum_;  // f32 [1], behind them
+    DeviceBuffer batch_memory_;
+    DeviceBatch batch_;  // in batch_memory_
+    Turn uploaded_;      // what batch_ is
 };
 
 }  // namespace duologue

@@ -34,8 +34,10 @@ double validation_loss(const ValidationWork& work, const std::vector<Batch>& bat
     double sum = 0.0;
     double labels = 0.0;
     for (std::size_t i = rank; i < batches.size(); i += ranks) {
+        const Arena::Scope scope(work.arena);
+        const DeviceBatch batch = upload_batch(work.backend, work.arena, batches[i], work.capacity);
         work.backend.zero(loss_sum);
-        run_micro_batch(work.backend, work.arena, work.capacity, batches[i], micro, {});
+        run_micro_batch(work.backend, work.arena, batch, micro, {});
         float loss = 0.0F;
         work.backend.download(&loss, loss_sum);
         sum += loss;

@@ -334,7 +334,8 @@ class ReferenceBackend final : public Backend {
     void do_adamw(const AdamW& operation) override {
         const double divisor = load(operation.divisor)[0];
         const double square_sum = load(operation.square_sum)[0];
-        if (!std::isfinite(square_sum) || !(divisor > 0.0)) return;
+        const double loss = operation.loss.empty() ? 0.0 : load(operation.loss)[0];
+        if (!std::isfinite(square_sum) || !std::isfinite(loss) || !(divisor > 0.0)) return;
         const double norm = std::sqrt(square_sum) / divisor;
         const bool clips = operation.max_norm > 0.0F && norm > operation.max_norm;
         const double gradient_scale = (clips ? operation.max_norm / norm : 1.0) / divisor;

@@ -133,8 +133,8 @@ struct Embedding {
 
 /// Adam with decoupled weight decay (Kingma and Ba 2015; Loshchilov and Hutter 2019), fused with the division by the
 /// token count and with clipping by global norm: g = gradients / divisor; norm = sqrt(square_sum) / divisor; g *=
-/// min(1, max_norm / norm). Nothing at all is changed when square_sum is not finite or divisor is not positive: the
-/// step is skipped.
+/// min(1, max_norm / norm). Nothing at all is changed when square_sum or loss is not finite or divisor is not positive:
+/// the step is skipped.
 struct AdamW {
     Tensor values;        ///< f32 [n], in and out: the master parameters
     Tensor weights = {};  ///< act [n], out: values rounded to the activation type; absent where act is f32
@@ -143,6 +143,7 @@ struct AdamW {
     Tensor gradients;     ///< f32 [n]
     Tensor divisor;       ///< f32 [1] on the device: the global number of target tokens
     Tensor square_sum;    ///< f32 [1] on the device: the sum of squares of all gradients of the model
+    Tensor loss = {};     ///< f32 [1] on the device; absent: not looked at
     float learning_rate = 0.0F;
     float beta1 = 0.9F;
     float beta2 = 0.98F;

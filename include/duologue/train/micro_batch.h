@@ -19,10 +19,10 @@ struct MicroBatchWork {
     float smoothing = 0.0F;
 };
 
-/// Uploads `batch`, runs it and adds its losses. `on_finished` as in Transformer::train_step. All scratch comes from
-/// `arena`, and is given back.
-void run_micro_batch(Backend& backend, Arena& arena, const BatchCapacity& capacity, const Batch& batch,
-                     const MicroBatchWork& work, const GradientsFinished& on_finished);
+/// Runs `batch` and adds its losses. `on_finished` as in Transformer::train_step. All scratch comes from `arena`, and
+/// is given back.
+void run_micro_batch(Backend& backend, Arena& arena, const DeviceBatch& batch, const MicroBatchWork& work,
+                     const GradientsFinished& on_finished);
 
 /// What training needs, found by running it on a planning back end.
 struct TrainingPlan {
@@ -30,6 +30,7 @@ struct TrainingPlan {
     std::int64_t elements = 0;          ///< of a flat buffer, gaps between parameters included
     std::int64_t weight_bytes = 0;      ///< weights in activation type; 0 where that is f32: they are the master values
     std::int64_t arena_bytes = 0;       ///< activations and scratch of one micro-batch at capacity
+    std::int64_t batch_bytes = 0;       ///< its tokens, beside the arena while training, inside it while validating
     std::int64_t constant_bytes = 0;    ///< the model's tables
     double flops_per_source_row = 0.0;  ///< of matmuls, forward and backward
     double flops_per_target_row = 0.0;

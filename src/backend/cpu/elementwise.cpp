@@ -139,7 +139,8 @@ void dropout(int threads, std::uint64_t random_key, const Tensor& y, const Tenso
 void adamw(int threads, const AdamW& operation) {
     const auto divisor = static_cast<double>(*operation.divisor.as<float>());
     const auto square_sum = static_cast<double>(*operation.square_sum.as<float>());
-    if (!std::isfinite(square_sum) || !(divisor > 0.0)) return;
+    const float loss = operation.loss.empty() ? 0.0F : *operation.loss.as<float>();
+    if (!std::isfinite(square_sum) || !std::isfinite(loss) || !(divisor > 0.0)) return;
     const StepFactors factors = step_factors(operation, divisor, std::sqrt(square_sum) / divisor);
     for_each_piece(threads, operation.values.elements(), [&](std::int64_t begin, std::int64_t end) {
         for_each_vector(end - begin,

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/streams.h"
 #include "duologue/backend/backend.h"
 
 namespace duologue::cuda {
@@ -67,16 +68,13 @@ class CublasLtMatmul {
     struct HandleDeleter {
         void operator()(cublasLtHandle_t handle) const { cublasLtDestroy(handle); }
     };
-    struct EventDeleter {
-        void operator()(cudaEvent_t event) const { cudaEventDestroy(event); }
-    };
 
     Launch launch_;
     int capability_;
     MatmulChoice choice_;
     std::unique_ptr<std::remove_pointer_t<cublasLtHandle_t>, HandleDeleter> handle_;
-    std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, EventDeleter> begin_;
-    std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, EventDeleter> end_;
+    Event begin_;
+    Event end_;
     std::map<Key, Plan> plans_;
 };
 

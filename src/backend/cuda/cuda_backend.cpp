@@ -2,11 +2,11 @@
 #include <string>
 #include <utility>
 
-#include "backend/cuda/check.h"
 #include "backend/cuda/cublaslt_matmul.h"
 #include "backend/cuda/cudnn_attention.h"
 #include "backend/cuda/entry.h"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/streams.h"
 #include "backend/cuda/upload_ring.h"
 #include "duologue/core/arena.h"
 
@@ -17,11 +17,6 @@ namespace {
 constexpr int kOldestCapability = 80;  // bf16 products need Ampere
 // What matmul needs; every other operation takes less, or says so.
 constexpr std::int64_t kWorkspaceBytes = 2 * kMatmulWorkspaceBytes;
-
-struct StreamDeleter {
-    void operator()(cudaStream_t stream) const { cudaStreamDestroy(stream); }
-};
-using Stream = std::unique_ptr<std::remove_pointer_t<cudaStream_t>, StreamDeleter>;
 
 cudaDeviceProp properties_of(int device) {
     const int devices = device_count();
@@ -37,12 +32,6 @@ cudaDeviceProp properties_of(int device) {
             kOldestCapability);
     check(cudaSetDevice(device), "choosing the GPU");
     return properties;
-}
-
-Stream make_stream() {
-    cudaStream_t stream = nullptr;
-    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
-    return Stream(stream);
 }
 
 DeviceBuffer allocate_zeroed(std::int64_t bytes, cudaStream_t stream) {

@@ -19,6 +19,7 @@ struct AdamWOperands {
     const float* gradients;
     const float* divisor;
     const float* square_sum;
+    const float* loss;  // may be null
     std::int64_t elements;
     float learning_rate;
     float beta1;
@@ -35,6 +36,7 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWOperands<T> at) {
     const float divisor = *at.divisor;
     const float square_sum = *at.square_sum;
     if (!isfinite(square_sum) || !(divisor > 0.0F)) return;
+    if (at.loss != nullptr && !isfinite(*at.loss)) return;
     const float norm = sqrtf(square_sum) / divisor;
     const float clip = at.max_norm > 0.0F && norm > at.max_norm ? at.max_norm / norm : 1.0F;
     const float gradient_scale = clip / divisor;
@@ -80,6 +82,7 @@ cudaError_t adamw(const Launch& launch, const AdamW& operation) {
                 .gradients = operation.gradients.as<float>(),
                 .divisor = operation.divisor.as<float>(),
                 .square_sum = operation.square_sum.as<float>(),
+                .loss = operation.loss.as<float>(),
                 .elements = elements,
                 .learning_rate = operation.learning_rate,
                 .beta1 = operation.beta1,

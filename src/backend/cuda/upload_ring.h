@@ -1,4 +1,4 @@
-// UploadRing: copies to the device that the host does not wait for, through pinned memory of its own.
+// UploadRing: copies to the device that neither the host nor the compute stream waits for, through memory of its own.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -7,15 +7,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <type_traits>
+
+#include "backend/cuda/streams.h"
 
 namespace duologue::cuda {
 
-/// From pageable memory a copy would wait for everything queued before it. Here the host copies into the next free slot
-/// and goes on; it waits only when it is a whole ring ahead of the device.
+/// The host copies into a pinned slot and goes on; a stream of the ring's own brings the slot to the device while the
+/// compute stream is still busy with what was queued before; on the compute stream there is only a copy inside the
+/// device, in its turn. The host waits only when it is a whole ring ahead of the compute stream.
 class UploadRing {
    public:
-    explicit UploadRing(cudaStream_t stream);
+    explicit UploadRing(cudaStream_t compute);
 
     /// Queues the copy of `bytes` from `host`, which may be reused on return.
     void upload(void* to, const void* host, std::int64_t bytes);
@@ -24,16 +26,26 @@ class UploadRing {
     static constexpr std::int64_t kSlotBytes = std::int64_t{256} << 10;
     static constexpr std::size_t kSlots = 64;  // a micro-batch takes about ten
 
-    struct HostMemoryDeleter {
+    struct Slot {
+        std::byte* pinned = nullptr;
+        std::byte* arrived_at = nullptr;  // on the device
+        Event arrived;
+        Event taken;  // by the compute stream: both memories of the slot are free
+    };
+    void send(Slot& slot, std::byte* to, const std::byte* host, std::size_t count);
+
+    struct PinnedMemoryDeleter {
         void operator()(std::byte* memory) const { cudaFreeHost(memory); }
     };
-    struct EventDeleter {
-        void operator()(cudaEvent_t event) const { cudaEventDestroy(event); }
+    struct DeviceMemoryDeleter {
+        void operator()(std::byte* memory) const { cudaFree(memory); }
     };
 
-    cudaStream_t stream_;
-    std::unique_ptr<std::byte, HostMemoryDeleter> memory_;
-    std::array<std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, EventDeleter>, kSlots> copied_;
+    cudaStream_t compute_;
+    Stream stream_;
+    std::unique_ptr<std::byte, PinnedMemoryDeleter> pinned_;
+    std::unique_ptr<std::byte, DeviceMemoryDeleter> device_;
+    std::array<Slot, kSlots> slots_;
     std::size_t next_ = 0;
 };
 
