@@ -5,8 +5,9 @@ add_dependencies(cuda_absence_test duologue_cuda_module)
 # one every test of it fails.
 add_executable(cuda_contract_test support/cuda_contract_cases.cpp contract_linear_test.cpp contract_norm_test.cpp
                contract_embedding_test.cpp contract_attention_test.cpp contract_attention_dropout_test.cpp
-               contract_decode_test.cpp contract_loss_test.cpp contract_optimizer_test.cpp cuda_attention_mask_test.cpp)
-target_link_libraries(cuda_contract_test PRIVATE duologue_options duologue_test_support duologue_cuda
+               contract_decode_test.cpp contract_loss_test.cpp contract_optimizer_test.cpp cuda_attention_mask_test.cpp
+               cuda_repeater_test.cpp)
+target_link_libraries(cuda_contract_test PRIVATE duologue_options duologue_model_test_support duologue_train duologue_cuda
                       GTest::gtest_main GTest::gmock)
 target_include_directories(cuda_contract_test PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
 add_dependencies(cuda_contract_test duologue_cuda_module)
@@ -23,10 +24,14 @@ target_compile_definitions(cuda_plan_test PRIVATE DUOLOGUE_CONFIGS="${PROJECT_SO
 gtest_discover_tests(cuda_plan_test DISCOVERY_TIMEOUT 30
                      PROPERTIES LABELS cuda TIMEOUT 300 ENVIRONMENT "LD_LIBRARY_PATH=${driver_folder}")
 
-# What orders uploads, over streams that are not there.
+# What orders uploads and repeats work, over streams that are not there.
 duologue_test(cuda_upload_test LABEL cuda
               SOURCES cuda_upload_test.cpp support/fake_streams.cpp
                       ${PROJECT_SOURCE_DIR}/src/backend/cuda/upload_ring.cpp
+              LIBRARIES duologue_core CUDA::cudart)
+duologue_test(cuda_graph_test LABEL cuda
+              SOURCES cuda_graph_test.cpp support/fake_streams.cpp
+                      ${PROJECT_SOURCE_DIR}/src/backend/cuda/graph_repeater.cpp
               LIBRARIES duologue_core CUDA::cudart)
 
 # The program starts where there is no library of CUDA: only the module needs them.

@@ -60,6 +60,24 @@ TEST(Tiling, NeighbouringSizesBecomeOneSize) {
     EXPECT_EQ(few.target.rows(), more.target.rows());
 }
 
+TEST(Tiling, ManyRowsComeInFewSizesForLittleFilling) {
+    for (const std::int64_t sequences : {300, 600, 1200, 2400, 4800}) {
+        const Batch batch = random_batch({.sequences = sequences, .max_length = 30, .vocabulary = kVocabulary});
+        const Batch result = tiled(batch);
+        expect_tiled(result.source, batch.source);
+        expect_tiled(result.target, batch.target);
+        const BatchCapacity room = tiled(capacity_of(batch));
+        EXPECT_LE(result.source.rows(), room.source_rows);
+        EXPECT_LE(result.target.rows(), room.target_rows);
+        EXPECT_LE(result.target.sequences(), room.sequences);
+        const std::int64_t filling = result.target.rows() - batch.target.rows();
+        EXPECT_LE(filling, batch.target.rows() / 32 + 2 * kTileRows + kTileSequences);
+        if (batch.target.rows() > 1 << 14) {
+            EXPECT_EQ(result.target.rows() % kMostRowMultiple, 0);
+        }
+    }
+}
+
 TEST(Tiling, ADecoderOnlyBatchKeepsNoSource) {
     const Batch result = tiled(random_batch({.vocabulary = kVocabulary, .kind = ModelKind::kDecoderOnly}));
     EXPECT_EQ(result.source.rows(), 0);

@@ -56,5 +56,8 @@ endif()
 duologue_mpi_test(train_mpi_test SOURCES train_mpi_test.cpp
                   LIBRARIES duologue_train duologue_test_support nlohmann_json::nlohmann_json)
 
+duologue_mpi_test(train_repeating_test SOURCES train_repeating_test.cpp support/repeating_backend.cpp
+                  LIBRARIES duologue_train duologue_test_support)
+
 duologue_mpi_test(train_sharded_test SOURCES train_sharded_test.cpp
                   LIBRARIES duologue_train duologue_test_support nlohmann_json::nlohmann_json)

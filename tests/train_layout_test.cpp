@@ -111,6 +111,7 @@ class GradientSyncTest : public testing::Test {
 
     ParameterTable table;
     std::unique_ptr<Backend> backend = make_reference_backend();
+    PlainRepeater repeater;
     float statistics_memory = 0.0F;
     Tensor statistics = make_vector(&statistics_memory, DataType::kF32, 1);
     std::vector<FlatRange> buckets{{0, 300}, {300, 300}, {600, 300}, {900, 124}};
@@ -119,7 +120,7 @@ class GradientSyncTest : public testing::Test {
 TEST_F(GradientSyncTest, QueuesABucketAsSoonAsItIsFinished) {
     const TrainingState whole = state({});
     RecordingCommunicator communicator(whole.gradients().as<float>());
-    GradientSync sync(communicator, whole);
+    GradientSync sync(communicator, whole, repeater);
     sync.begin();
     sync.finished(0, 299);
     EXPECT_TRUE(communicator.sums.empty());
@@ -136,7 +137,7 @@ TEST_F(GradientSyncTest, QueuesABucketAsSoonAsItIsFinished) {
 TEST_F(GradientSyncTest, ARankWithoutWorkQueuesTheSameSums) {
     const TrainingState whole = state({});
     RecordingCommunicator communicator(whole.gradients().as<float>());
-    GradientSync sync(communicator, whole);
+    GradientSync sync(communicator, whole, repeater);
     for (int step = 0; step < 2; ++step) {
         communicator.sums.clear();
         sync.begin();
@@ -149,7 +150,7 @@ TEST_F(GradientSyncTest, ARankWithoutWorkQueuesTheSameSums) {
 TEST_F(GradientSyncTest, AnOwnerGetsTheSumOfItsPiecesWhileTheRestIsStillComputed) {
     const TrainingState half = state({.index = 1, .count = 2});
     RecordingCommunicator communicator(half.gradients().as<float>());
-    GradientSync sync(communicator, half);
+    GradientSync sync(communicator, half, repeater);
     sync.begin();
     sync.finished(0, 400);  // buckets of 300 are rounded up to two pieces of 192
     EXPECT_EQ(communicator.sums, (std::vector<FlatRange>{{0, 384}}));
@@ -162,7 +163,7 @@ TEST_F(GradientSyncTest, AnOwnerGetsTheSumOfItsPiecesWhileTheRestIsStillComputed
 TEST_F(GradientSyncTest, RefusesGaps) {
     const TrainingState whole = state({});
     RecordingCommunicator communicator(whole.gradients().as<float>());
-    GradientSync sync(communicator, whole);
+    GradientSync sync(communicator, whole, repeater);
     sync.finished(0, 10);
     EXPECT_THROW(sync.finished(11, 20), Error);
     EXPECT_THROW(sync.finished(10, kGradients + 1), Error);

@@ -11,13 +11,13 @@
 namespace duologue {
 namespace {
 
-/// Steps of one example each; a step is made when the test lets it, and the one at `broken_at_` is an error.
+/// Steps of one example each; a step is made when the test lets it, and the one at `broken_at` is an error.
 class GatedData final : public TrainingData {
    public:
     GlobalStep step(const DataPosition& position, std::int64_t /*micro_batches*/, int /*rank*/,
                     int /*ranks*/) override {
         if (position.examples >= 1) open_.get_future().wait();
-        require(position.examples != broken_at_, ErrorCode::kData, "example {} is broken", position.examples);
+        require(position.examples != broken_at, ErrorCode::kData, "example {} is broken", position.examples);
         GlobalStep step{.micro_batches = {}, .next = position};
         ++step.next.examples;
         return step;
@@ -25,7 +25,7 @@ class GatedData final : public TrainingData {
     [[nodiscard]] std::int64_t examples_per_epoch() const override { return 100; }
     void open() { open_.set_value(); }
 
-    std::int64_t broken_at_ = -1;
+    std::int64_t broken_at = -1;
 
    private:
     std::promise<void> open_;  // the gate in front of the second step
@@ -55,7 +55,7 @@ TEST(StepLoader, ShowsTheNextStepAsSoonAsItIsMade) {
 
 TEST(StepLoader, KeepsAnErrorForTheOneWhoTakes) {
     GatedData data;
-    data.broken_at_ = 1;
+    data.broken_at = 1;
     StepLoader loader(data, {});
     const GlobalStep first = loader.take({});
     data.open();

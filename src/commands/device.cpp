@@ -61,6 +61,7 @@ CudaOptions cuda_options(const DeviceConfig& config, int gpu) {
             break;
     }
     if (config.deterministic) options.deterministic = Deterministic::kYes;
+    if (!config.graphs) options.graphs = Graphs::kNo;
     return options;
 }
 

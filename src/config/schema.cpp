@@ -121,6 +121,8 @@ Options run_options() {
                "on a GPU; auto: cudnn for bf16, own for f32"),
         option("device.deterministic", &Config::device, &DeviceConfig::deterministic,
                "on a GPU, the same bits in every run, slower; the CPU always gives them"),
+        option("device.graphs", &Config::device, &DeviceConfig::graphs,
+               "on a GPU, micro-batches of a size that came before are launched as CUDA graphs"),
         option(
             "distributed.communicator", &Config::distributed, &DistributedConfig::communicator,
             Choices<CommunicatorKind>{

@@ -2,6 +2,7 @@
 #include "model/tiling.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace duologue {
 
@@ -13,8 +14,18 @@ std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
     return (value + multiple - 1) / multiple * multiple;
 }
 
-// With two or more appended, the first of them can take what is missing to whole tiles.
-std::int64_t tiled_sequences(std::int64_t sequences) { return rounded_up(sequences + 2, kTileSequences); }
+// At most a thirty-second is added to many rows.
+std::int64_t rounded_rows(std::int64_t rows) {
+    const auto share = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(rows)) / 32);
+    return rounded_up(rows, std::clamp(share, kTileRows, kMostRowMultiple));
+}
+
+// Besides the last, as many as it takes to hold what is missing to whole multiples, a tile's rows each at most.
+constexpr std::int64_t kLeastFillers = kMostRowMultiple / (kTileRows - 1) + 1;
+
+std::int64_t tiled_sequences(std::int64_t sequences) {
+    return rounded_up(sequences + kLeastFillers + 1, kTileSequences);
+}
 
 void append_sequence(PackedTokens& packed, std::int64_t rows) {
     const auto size = static_cast<std::size_t>(packed.rows() + rows);
@@ -26,13 +37,17 @@ void append_sequence(PackedTokens& packed, std::int64_t rows) {
 void tile(PackedTokens& packed) {
     const std::int64_t fillers = tiled_sequences(packed.sequences()) - packed.sequences() - 1;
     const std::int64_t least = packed.rows() + fillers + kTileRows;
-    append_sequence(packed, 1 + rounded_up(least, kTileRows) - least);
-    for (std::int64_t i = 1; i < fillers; ++i) append_sequence(packed, 1);
+    std::int64_t missing = rounded_rows(least) - least;
+    for (std::int64_t i = 0; i < fillers; ++i) {
+        const std::int64_t more = std::min(missing, kTileRows - 1);
+        append_sequence(packed, 1 + more);
+        missing -= more;
+    }
     append_sequence(packed, kTileRows);
 }
 
 std::int64_t tiled_rows(std::int64_t rows) {
-    return rows == 0 ? 0 : rounded_up(rows + kTileSequences + kTileRows, kTileRows);
+    return rows == 0 ? 0 : rounded_rows(rows + kTileSequences + kLeastFillers + kTileRows);
 }
 
 std::int64_t tiled_length(std::int64_t length) { return length == 0 ? 0 : std::max(length, kTileRows); }

@@ -6,12 +6,15 @@
 
 namespace duologue {
 
-/// Sequences of a tiled batch come in multiples of this, rows in multiples of kTileRows: then batches of nearly the
-/// same size are of the same size.
+/// Sequences of a tiled batch come in multiples of this, rows in multiples of at least kTileRows that grow with them to
+/// kMostRowMultiple: then batches of nearly the same size are of the same size, and what is made for a size is of use
+/// again.
 inline constexpr std::int64_t kTileSequences = 64;
+inline constexpr std::int64_t kMostRowMultiple = 512;
 
-/// The batch with sequences of <pad> behind it on both sides, at position 0 and with labels that do not count: at least
-/// two, of which the last has kTileRows rows and the others at least one. Losses and gradients are the batch's own.
+/// The batch with sequences of <pad> behind it on both sides, at position 0 and with labels that do not count: several,
+/// of which the last has kTileRows rows and the others at least one and at most so many. Losses and gradients are the
+/// batch's own.
 [[nodiscard]] Batch tiled(const Batch& batch);
 
 /// Room for the tiled form of every batch within `capacity`. No sequence is longer than the capacity's or kTileRows.

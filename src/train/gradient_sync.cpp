@@ -1,6 +1,8 @@
 // Buckets at fixed places, queued in order.
 #include "duologue/train/gradient_sync.h"
 
+#include <algorithm>
+
 #include "duologue/core/error.h"
 
 namespace duologue {
@@ -11,16 +13,20 @@ void GradientSync::finished(std::int64_t begin, std::int64_t end) {
             "gradients [{}, {}) of {} are said to be finished after [0, {})", begin, end, elements, finished_);
     finished_ = end;
     // Nobody works on the padding at the end: it is finished with the last gradient.
-    queue_up_to(end == elements ? state_.layout().padded_elements() : end);
+    const std::int64_t ready = end == elements ? state_.layout().padded_elements() : end;
+    if (whole_buckets(ready) > whole_buckets(begin)) repeater_.between([this, ready] { queue_up_to(ready); });
+}
+
+std::size_t GradientSync::whole_buckets(std::int64_t end) const {
+    const auto& buckets = state_.layout().buckets();
+    const auto first_open = std::find_if(buckets.begin(), buckets.end(),
+                                         [end](const FlatRange& bucket) { return bucket.begin + bucket.length > end; });
+    return static_cast<std::size_t>(first_open - buckets.begin());
 }
 
 void GradientSync::queue_up_to(std::int64_t end) {
-    const auto& buckets = state_.layout().buckets();
-    for (; queued_buckets_ < buckets.size(); ++queued_buckets_) {
-        const FlatRange& bucket = buckets[queued_buckets_];
-        if (bucket.begin + bucket.length > end) return;
-        queue(queued_buckets_);
-    }
+    const std::size_t ready = whole_buckets(end);
+    for (; queued_buckets_ < ready; ++queued_buckets_) queue(queued_buckets_);
 }
 
 void GradientSync::queue(std::size_t bucket) {

@@ -13,7 +13,8 @@ double StepSums::gradient_norm() const { return std::sqrt(squared_gradients) / l
 
 TrainingStep::TrainingStep(const StepParts& parts)
     : parts_(parts),
-      sync_(parts.communicator, parts.state),
+      repeater_(parts.backend.make_repeater()),
+      sync_(parts.communicator, parts.state, *repeater_),
       memory_(parts.backend.allocate((kStatistics + 1) * size_of(DataType::kF32))),
       batch_memory_(parts.backend.allocate(parts.plan.batch_bytes)) {
     const Tensor all = make_vector(memory_.data(), DataType::kF32, kStatistics + 1);
@@ -56,20 +57,29 @@ void TrainingStep::run_micro_batches(const GlobalStep& batches, std::int64_t ste
     const auto rank = static_cast<std::size_t>(parts_.communicator.rank());
     const auto ranks = static_cast<std::size_t>(parts_.communicator.size());
     const std::uint64_t key = mix_key(parts_.config.seed, static_cast<std::uint64_t>(step));
-    const MicroBatchWork work{.model = parts_.model,
-                              .weights = parts_.state.weights(),
-                              .gradients = parts_.state.gradients(),
-                              .loss_sum = statistics_.column_range(kLoss, 1),
-                              .smoothing = static_cast<float>(parts_.config.label_smoothing)};
     for (std::size_t j = rank; j < batches.micro_batches.size(); j += ranks) {
         if (batches.micro_batches[j].target.rows() == 0) continue;
         const bool last = j + ranks >= batches.micro_batches.size();
         upload(batches.micro_batches[j], {.step = step, .micro_batch = j});
         parts_.backend.set_random_key(mix_key(key, j));
-        run_micro_batch(parts_.backend, parts_.arena, batch_, work, [&](std::int64_t begin, std::int64_t end) {
-            if (last) sync_.finished(begin, end);
-        });
+        run_uploaded(last && ranks > 1 ? Summing::kDuringBackward : Summing::kLater);
     }
+}
+
+// All that is queued depends on the sizes of the micro-batch alone, and lies where it did for the last one of them.
+void TrainingStep::run_uploaded(Summing summing) {
+    const MicroBatchWork work{.model = parts_.model,
+                              .weights = parts_.state.weights(),
+                              .gradients = parts_.state.gradients(),
+                              .loss_sum = statistics_.column_range(kLoss, 1),
+                              .smoothing = static_cast<float>(parts_.config.label_smoothing)};
+    const Repeater::Key key{batch_.source.tokens.columns, batch_.target.tokens.columns, batch_.target.offsets.sequences,
+                            static_cast<std::int64_t>(summing)};
+    repeater_->run(key, [&] {
+        run_micro_batch(parts_.backend, parts_.arena, batch_, work, [&](std::int64_t begin, std::int64_t end) {
+            if (summing == Summing::kDuringBackward) sync_.finished(begin, end);
+        });
+    });
 }
 
 void TrainingStep::upload(const Batch& batch, const Turn& turn) {

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 
 #include "duologue/comm/communicator.h"
 #include "duologue/train/gradient_sync.h"
@@ -86,7 +87,11 @@ class TrainingStep {
         bool operator==(const Turn&) const = default;
     };
 
+    /// kDuringBackward: sums of gradients are queued as soon as they are final.
+    enum class Summing : std::uint8_t { kLater, kDuringBackward };
+
     void run_micro_batches(const GlobalStep& batches, std::int64_t step);
+    void run_uploaded(Summing summing);
     void upload(const Batch& batch, const Turn& turn);
     void sum_squares();
     void update(const StepNumbers& numbers);
@@ -94,6 +99,7 @@ class TrainingStep {
     [[nodiscard]] Statistics local_statistics(const GlobalStep& batches, StopVote vote) const;
 
     StepParts parts_;
+    std::unique_ptr<Repeater> repeater_;
     GradientSync sync_;
     DeviceBuffer memory_;
     Tensor statistics_;  // f32 [kStatistics]

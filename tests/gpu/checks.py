@@ -142,10 +142,25 @@ def resume(session):
     train(session, "unbroken", "cuda", 12, *options)
     train(session, "resumed", "cuda", 6, *options)
     train(session, "resumed", "cuda", 12, *options, keep=True)
-    models = [session.output / "runs" / name / "model" / "model.safetensors" for name in ("unbroken", "resumed")]
+    return Outcome(f"{equal_models(session, 'unbroken', 'resumed')} bytes are equal after 12 steps")
+
+
+def equal_models(session, *names):
+    """How many bytes the models of two runs have. Every bit of them is equal."""
+    models = [session.output / "runs" / name / "model" / "model.safetensors" for name in names]
     if not filecmp.cmp(*models, shallow=False):
         raise CheckFailed(f"the parameters differ: {models[0]} and {models[1]}")
-    return Outcome(f"{models[0].stat().st_size} bytes are equal after 12 steps")
+    return models[0].stat().st_size
+
+
+def graphs(session):
+    """In deterministic mode, micro-batches as CUDA graphs and kernel by kernel give the same bits."""
+    tests = gtest(session, "graphs", session.program("cuda_contract_test", "--gtest_filter=*CudaGraphs*"))
+    options = ("--train.precision=bf16", "--model.dropout=0.1", "--device.deterministic=true")
+    for name, switch in (("with_graphs", "true"), ("without_graphs", "false")):
+        train(session, name, "cuda", 12, *options, f"--device.graphs={switch}")
+    size = equal_models(session, "with_graphs", "without_graphs")
+    return Outcome(f"{tests.figure}; {size} bytes are equal after 12 steps")
 
 
 def decode(session):

@@ -29,6 +29,7 @@ ALL_CHECKS = [
     Check("curve_dropout", "demo, dropout 0.1: losses agree, so masks are equal", 90, bound(checks.curve, "f32", 0.1)),
     Check("curve_bf16", "demo, dropout 0.1, bf16: losses agree with the CPU's f32", 60, bound(checks.curve, "bf16", 0.1)),
     Check("resume", "stopped and resumed = unbroken, bit for bit", 60, checks.resume),
+    Check("graphs", "micro-batches as CUDA graphs = kernel by kernel, bit for bit", 90, checks.graphs),
     Check("decode", "greedy replies of CPU and GPU are equal", 60, checks.decode),
     Check("nccl_1", "exact sums through NCCL, one rank", 40, bound(checks.nccl, 1)),
     Check("nccl_2", "exact sums through NCCL, two ranks on one GPU", 90, bound(checks.nccl, 2)),

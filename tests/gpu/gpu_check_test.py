@@ -125,14 +125,14 @@ class Checks(unittest.TestCase):
             gpu_probe.gpus("libnone.so.1")
 
     def test_what_passes_is_in_the_table_and_in_the_summary(self):
-        asked = ("contract_f32", "golden", "curve_f32", "curve_dropout", "curve_bf16", "resume", "decode", "nccl_2")
+        asked = ("contract_f32", "golden", "curve_f32", "curve_dropout", "curve_bf16", "resume", "graphs", "decode", "nccl_2")
         results, status, printed = self.check(*asked)
         self.assertEqual(status, 0, printed)
         self.assertEqual({found["result"] for found in results.values()}, {"passed"})
         self.assertEqual(list(results), ["machine", *asked])
         self.assertEqual(len(results["curve_f32"]["numbers"]["losses"]), 40)
         self.assertRegex(printed, r"golden +passed +\d+\.\d  12 tests")
-        self.assertIn("8 of the 17 that exist were not asked for", printed)
+        self.assertIn("8 of the 18 that exist were not asked for", printed)
 
     def test_a_test_program_that_ran_nothing_has_not_passed(self):
         self.gtest("cuda_contract_test", ran=0, passed=0)
@@ -204,6 +204,14 @@ class Checks(unittest.TestCase):
     def test_parameters_that_differ_after_a_resume_fail(self):
         self.duologue(says={"resumed": "other"})
         self.fails("resume", "the parameters differ")
+
+    def test_graphs_that_train_other_parameters_fail(self):
+        self.duologue(says={"with_graphs": "other"})
+        self.fails("graphs", "the parameters differ")
+
+    def test_graphs_that_no_test_ran_have_not_passed(self):
+        self.gtest("cuda_contract_test", ran=0, passed=0)
+        self.fails("graphs", "0 of 0 tests passed")
 
     def test_replies_that_differ_fail(self):
         self.duologue(says={"cuda": "other"})

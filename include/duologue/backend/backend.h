@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "duologue/backend/repeater.h"
 #include "duologue/core/tensor.h"
 
 namespace duologue {
@@ -180,6 +181,8 @@ class Backend {
     [[nodiscard]] virtual std::string description() const = 0;
     /// How micro-batches are best packed here. Every packing gives the same results.
     [[nodiscard]] virtual Packing packing() const { return Packing::kPlain; }
+    /// For work that is queued often. It ends before the back end.
+    [[nodiscard]] virtual std::unique_ptr<Repeater> make_repeater() { return std::make_unique<PlainRepeater>(); }
 
     // --- memory
     // -------------------------------------------------------------------------------------------------------

@@ -22,10 +22,15 @@ enum class AttentionChoice : std::uint8_t { kAuto, kOwn, kCudnn };
 /// order (more memory, slower).
 enum class Deterministic : std::uint8_t { kNo, kYes };
 
+/// kYes: work that repeats is captured into CUDA graphs; kNo: every kernel is launched by itself. The results are
+/// equal.
+enum class Graphs : std::uint8_t { kNo, kYes };
+
 struct CudaOptions {
     int device = 0;  ///< among the GPUs that this process may use
     AttentionChoice attention = AttentionChoice::kAuto;
     Deterministic deterministic = Deterministic::kNo;
+    Graphs graphs = Graphs::kYes;
 };
 
 class CudaBackend : public Backend {

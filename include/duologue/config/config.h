@@ -78,6 +78,7 @@ struct DeviceConfig {
     int threads = 0;                                 ///< per rank; 0: the cores of this host divided by its ranks
     AttentionKind attention = AttentionKind::kAuto;  ///< on a GPU
     bool deterministic = false;                      ///< on a GPU; the CPU always is
+    bool graphs = true;                              ///< on a GPU
 };
 
 struct DistributedConfig {

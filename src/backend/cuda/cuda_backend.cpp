@@ -5,6 +5,7 @@
 #include "backend/cuda/cublaslt_matmul.h"
 #include "backend/cuda/cudnn_attention.h"
 #include "backend/cuda/entry.h"
+#include "backend/cuda/graph_repeater.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/streams.h"
 #include "backend/cuda/upload_ring.h"
@@ -17,6 +18,8 @@ namespace {
 constexpr int kOldestCapability = 80;  // bf16 products need Ampere
 // What matmul needs; every other operation takes less, or says so.
 constexpr std::int64_t kWorkspaceBytes = 2 * kMatmulWorkspaceBytes;
+// Tiled micro-batches come in a few dozen sizes, and twice as many works where several ranks sum gradients in the last.
+constexpr std::size_t kMostGraphs = 128;
 
 cudaDeviceProp properties_of(int device) {
     const int devices = device_count();
@@ -81,6 +84,7 @@ class GpuBackend final : public CudaBackend {
           matmul_(launch_, capability(),
                   options.deterministic == Deterministic::kYes ? MatmulChoice::kHeuristic : MatmulChoice::kTimed),
           attention_choice_(options.attention),
+          graphs_(options.graphs),
           attention_(options.attention == AttentionChoice::kOwn
                          ? nullptr
                          : std::make_unique<CudnnAttention>(launch_, capability(), options.deterministic)) {}
@@ -96,13 +100,29 @@ class GpuBackend final : public CudaBackend {
                            static_cast<double>(properties_.totalGlobalMem) / 0x1p30, CUDART_VERSION,
                            cublasLtGetVersion(), attention_ == nullptr ? "own attention" : "cuDNN " + cudnn_version());
     }
-    [[nodiscard]] Packing packing() const override { return attention_ == nullptr ? Packing::kPlain : Packing::kTiled; }
+    // cuDNN needs it, and graphs live on few sizes.
+    [[nodiscard]] Packing packing() const override { return Packing::kTiled; }
+    [[nodiscard]] std::unique_ptr<Repeater> make_repeater() override {
+        if (graphs_ == Graphs::kNo) return std::make_unique<PlainRepeater>();
+        return std::make_unique<GraphRepeater>(stream_.get(), kMostGraphs);
+    }
     [[nodiscard]] DeviceStream compute_stream() const override { return {.device = device_, .stream = stream_.get()}; }
 
    private:
     // --- memory
 
-    DeviceBuffer do_allocate(std::int64_t bytes) override { return allocate_zeroed(bytes, stream_.get()); }
+    // What waits, allocates or depends on more than memory cannot be part of a graph.
+    void refuse_in_capture(const char* what) const {
+        cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+        check(cudaStreamIsCapturing(stream_.get(), &status), "asking whether a graph is captured");
+        require(status == cudaStreamCaptureStatusNone, ErrorCode::kInternal, "{} inside of work that is repeated",
+                what);
+    }
+
+    DeviceBuffer do_allocate(std::int64_t bytes) override {
+        refuse_in_capture("allocate");
+        return allocate_zeroed(bytes, stream_.get());
+    }
     void do_zero(const Tensor& y) override {
         check(cudaMemsetAsync(y.data, 0, static_cast<std::size_t>(y.bytes()), stream_.get()), "zero");
     }
@@ -116,14 +136,22 @@ class GpuBackend final : public CudaBackend {
                                 static_cast<std::size_t>(x.rows), cudaMemcpyDeviceToDevice, stream_.get()),
               "copy");
     }
-    void do_upload(const Tensor& y, const void* host) override { uploads_.upload(y.data, host, y.bytes()); }
+    void do_upload(const Tensor& y, const void* host) override {
+        refuse_in_capture("upload");
+        uploads_.upload(y.data, host, y.bytes());
+    }
     void do_download(void* host, const Tensor& x) override {
+        refuse_in_capture("download");
         check(cudaMemcpyAsync(host, x.data, static_cast<std::size_t>(x.bytes()), cudaMemcpyDeviceToHost, stream_.get()),
               "download");
         do_synchronize();
     }
-    void do_synchronize() override { check(cudaStreamSynchronize(stream_.get()), "waiting for the GPU"); }
+    void do_synchronize() override {
+        refuse_in_capture("synchronize");
+        check(cudaStreamSynchronize(stream_.get()), "waiting for the GPU");
+    }
     void do_set_random_key(std::uint64_t key) override {
+        refuse_in_capture("set_random_key");
         check(cuda::set_random_key(launch_, static_cast<std::uint64_t*>(random_key_.data()), key), "set_random_key");
     }
 
@@ -226,6 +254,7 @@ class GpuBackend final : public CudaBackend {
     Launch launch_;
     CublasLtMatmul matmul_;
     AttentionChoice attention_choice_;
+    Graphs graphs_;
     std::unique_ptr<CudnnAttention> attention_;  // absent with AttentionChoice::kOwn
 };
 
