@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # mpirun for long runs: SIGTERM and SIGINT (Ctrl-C) let the ranks save and end with 0. usage: launch/ranks.sh MPIRUN_ARGUMENTS...
-# mpirun itself answers these signals by killing the ranks a second later and ending with 1; it forwards SIGUSR1, which
-# the trainer takes as the same request. A session of its own keeps the terminal's Ctrl-C from mpirun.
+# mpirun itself answers these signals by killing the ranks a second later and ending with 1. The trainer takes SIGUSR1 as
+# the same request, from any of its ranks; those on this machine are asked, because mpirun would write a line about every
+# signal that it forwards. A session of its own keeps the terminal's Ctrl-C from mpirun.
 here=$PWD
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -22,15 +23,24 @@ cd "$here"
 prepare_mpi
 
 # A rank, and not the ssh by which another host is reached, nor what mpirun has just forked.
-has_ranks() { ps --ppid "$job" -o comm= | grep -qvxE 'ssh|bash|ssh_host.sh|mpirun'; }
+ranks_here() { ps --ppid "$job" -o pid=,comm= | awk '$2 !~ /^(ssh|bash|ssh_host\.sh|mpirun)$/ { print $1 }'; }
+
+# Before there are ranks, nothing is lost where mpirun just ends.
+ask_to_save() {
+    local ranks
+    again=yes
+    mapfile -t ranks < <(ranks_here)
+    [ "${#ranks[@]}" -gt 0 ] || ranks=("$job")
+    kill -USR1 "${ranks[@]}" 2>/dev/null || true
+}
 
 # Where another host has lost its network, mpirun waits for its daemon there as long as TCP repeats. Rank 0 is the last
 # to end and is on this machine: when no rank is left here, mpirun has five seconds.
 end_with_ranks() {
     local seen=no since=$SECONDS
     while kill -0 "$job" 2>/dev/null; do
-        sleep 1
-        if has_ranks; then
+        sleep 0.5
+        if [ -n "$(ranks_here)" ]; then
             seen=yes since=$SECONDS
         elif [ "$seen" = yes ] && [ $((SECONDS - since)) -gt 5 ]; then
             echo "ranks.sh: all ranks here have ended, but a host cannot be reached: ending mpirun" >&2
@@ -47,7 +57,7 @@ job=$!
 (trap '' INT && end_with_ranks) </dev/null >/dev/null &
 watch=$!
 again=no
-trap 'again=yes; kill -USR1 "$job" 2>/dev/null || true' TERM INT
+trap ask_to_save TERM INT
 trap 'again=yes; kill -TERM "$job" 2>/dev/null || true' HUP # nobody is left to read what the job says
 
 # Sets `status` to the exit status of process $1: a signal ends the wait, not what is waited for.

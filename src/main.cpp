@@ -52,9 +52,12 @@ std::string history_path() {
 }
 
 Environment read_environment() {
-    const bool launched = !environment("OMPI_COMM_WORLD_RANK").empty() || !environment("PMI_RANK").empty() ||
-                          !environment("SLURM_PROCID").empty();
-    return {.launched = launched ? duologue::Launched::kByLauncher : duologue::Launched::kDirectly,
+    std::string rank;  // Open MPI's mpirun, other launchers, Slurm
+    for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+        if (rank.empty()) rank = environment(name);
+    }
+    return {.launched = rank.empty() ? duologue::Launched::kDirectly : duologue::Launched::kByLauncher,
+            .rank = std::atoi(rank.c_str()),
             .history_path = history_path()};
 }
 

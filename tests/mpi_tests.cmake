@@ -34,6 +34,8 @@ function(duologue_failure_test name program)
   add_dependencies(${name} ${program})
 endfunction()
 duologue_failure_test(comm_failure_test comm_failing_program)
+target_compile_definitions(comm_failing_program PRIVATE OMPI_SKIP_MPICXX)
+target_link_libraries(comm_failing_program PRIVATE MPI::MPI_C)
 
 # NCCL's communicator, which programs find in a module, linked with a GPU that is not there.
 if(DUOLOGUE_BUILD_CUDA)

@@ -38,7 +38,7 @@ void run(World& world, const std::string& how) {
 
 int main(int argc, char** argv) {
     World world(&argc, &argv);
-    world.set_timeout_seconds(3.0);
+    world.set_timeout_seconds(6.0);
     try {
         run(world, argv[1]);
     } catch (const duologue::Error& error) {

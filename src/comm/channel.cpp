@@ -56,6 +56,7 @@ void Channel::wait(MPI_Request request, const char* what, const std::atomic<bool
             roll_call_.tell(operation_);
             told = true;
         }
+        if (waited > kLongWaitSeconds) situation().presence.hear_failure();
         report_when_terminated(what, waited);
         if (waited > timeout_seconds && seconds_since(situation().presence.latest_sign()) > timeout_seconds) {
             fail(ErrorCode::kCommunication, "{}; late: {}; look at that process, or raise distributed.timeout_seconds",
@@ -66,7 +67,8 @@ void Channel::wait(MPI_Request request, const char* what, const std::atomic<bool
 }
 
 void Channel::report_when_terminated(const char* what, double waited_seconds) {
-    if (!situation().is_terminated() || waited_seconds < kLongWaitSeconds || termination_reported_.exchange(true))
+    if (!situation().turn().is_terminated() || waited_seconds < kLongWaitSeconds ||
+        termination_reported_.exchange(true) || !situation().speaks_for_waiting())
         return;
     Log(rank(), size()).warning("the job is being ended; {}", situation().describe_wait(what, waited_seconds));
 }

@@ -29,9 +29,9 @@ class Channel {
     /// with the operation unfinished.
     void wait(MPI_Request request, const char* what, const std::atomic<bool>* abandoned);
 
-    /// Says once, where SIGTERM has come, that this rank waits: when a rank dies without a word, mpirun ends the others
-    /// with SIGTERM, and they alone know in which operation it was missed. Calls no MPI, which may be stuck by then.
-    /// Any thread.
+    /// Says, where SIGTERM has come, that this rank waits: when a rank dies without a word, mpirun ends the others with
+    /// SIGTERM, and they alone know in which operation it was missed. One of them speaks for all. Calls no MPI, which
+    /// may be stuck by then. Any thread.
     void report_when_terminated(const char* what, double waited_seconds);
 
     /// A communicator over the same ranks. Collective.

@@ -9,6 +9,17 @@
 
 namespace duologue {
 
+namespace {
+
+// mpirun answers the end of a rank with SIGTERM to the others a second later.
+bool speaks(Turn turn) {
+    turn.length = std::chrono::milliseconds(1500);
+    turn.turns = 3;
+    return turn.await() == Turn::Verdict::kSpeak;
+}
+
+}  // namespace
+
 LastResort::LastResort(LastWords words) : thread_([this, words = std::move(words)] { run(words); }) {}
 
 LastResort::~LastResort() {
@@ -23,7 +34,8 @@ LastResort::~LastResort() {
 void LastResort::run(const LastWords& words) {
     std::unique_lock lock(mutex_);
     if (returned_.wait_for(lock, std::chrono::duration<double>(words.seconds), [this] { return in_time_; })) return;
-    if (!words.message.empty()) Log().error("{}", words.message);
+    lock.unlock();
+    if (!words.message.empty() && speaks(words.turn)) Log().error("{}", words.message);
     std::_Exit(words.exit_status);
 }
 

@@ -6,6 +6,8 @@
 #include <string>
 #include <thread>
 
+#include "comm/turn.h"
+
 namespace duologue {
 
 /// What is said and done when the deadline has passed.
@@ -13,6 +15,7 @@ struct LastWords {
     double seconds = 0.0;
     int exit_status = 0;
     std::string message;  ///< one line on standard error; "": none, it has been said
+    Turn turn{};          ///< when it is said, and by whom of several ranks
 };
 
 /// Counts from its making; when it goes in time, nothing happens.

@@ -13,7 +13,10 @@ namespace duologue {
 
 namespace {
 constexpr int kSignTag = 2;
-}
+constexpr int kFailureTag = 3;
+constexpr auto kDeliveryTime = std::chrono::milliseconds(50);  // the sender does not use MPI any more
+
+}  // namespace
 
 /// One stretch of work. The first sign comes after one interval: most work is done before.
 class Presence::Busy {
@@ -100,6 +103,26 @@ std::string Presence::said(int peer) {
     const std::lock_guard lock(mutex_);
     hear();
     return heard_[static_cast<std::size_t>(peer)].data();
+}
+
+void Presence::announce_failure(const std::vector<int>& ranks) {
+    const std::lock_guard lock(mutex_);
+    for (const int peer : ranks) {
+        MPI_Request request = MPI_REQUEST_NULL;
+        if (MPI_Isend(nullptr, 0, MPI_BYTE, peer, kFailureTag, communicator_, &request) == MPI_SUCCESS)
+            MPI_Request_free(&request);
+    }
+    int unused = 0;
+    for (const auto end = Clock::now() + kDeliveryTime; Clock::now() < end;)
+        MPI_Iprobe(MPI_ANY_SOURCE, kFailureTag, communicator_, &unused, MPI_STATUS_IGNORE);
+}
+
+// It is not received: what follows is the end.
+void Presence::hear_failure() {
+    const std::lock_guard lock(mutex_);
+    int told = 0;
+    MPI_Iprobe(MPI_ANY_SOURCE, kFailureTag, communicator_, &told, MPI_STATUS_IGNORE);
+    if (told != 0) failure_is_told_ = true;
 }
 
 }  // namespace duologue

@@ -5,6 +5,7 @@
 #include <mpi.h>
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <mutex>
@@ -38,6 +39,13 @@ class Presence {
     /// What `peer` said last that it was busy with; "" where it never was.
     [[nodiscard]] std::string said(int peer);
 
+    /// Tells these ranks that this one has said why the job ends.
+    void announce_failure(const std::vector<int>& ranks);
+    /// Listens for announcements. By MPI, which may be stuck after a failure: in time.
+    void hear_failure();
+    /// Whether one has been heard.
+    [[nodiscard]] bool failure_is_told() const { return failure_is_told_; }
+
    private:
     using Text = std::array<char, 96>;
     struct Sign {
@@ -56,6 +64,7 @@ class Presence {
     std::vector<Sign> given_;  // by peer: the last sign sent
     std::vector<Text> heard_;  // by peer: the last sign received
     Clock::time_point latest_;
+    std::atomic<bool> failure_is_told_ = false;
 };
 
 }  // namespace duologue

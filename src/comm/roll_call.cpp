@@ -2,10 +2,12 @@
 #include "comm/roll_call.h"
 
 #include <fmt/format.h>
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): POSIX's kill()
 
 #include <algorithm>
 
 #include "comm/channel.h"
+#include "duologue/core/error.h"
 
 namespace duologue {
 
@@ -17,6 +19,22 @@ std::string Situation::describe_wait(const char* what, double waited_seconds) co
     const std::int64_t done = step;
     return fmt::format("rank {} on {} waited {:.1f} s in {}{}", rank, hosts[static_cast<std::size_t>(rank)],
                        waited_seconds, what, done < 0 ? "" : fmt::format(" after step {}", done));
+}
+
+bool Situation::speaks_for_waiting() const {
+    if (presence.failure_is_told() || rank > 1) return false;
+    return rank == 0 || hosts[0] != hosts[1] || ::kill(first_process, 0) != 0;
+}
+
+std::vector<int> Situation::other_speakers(int exit_status) const {
+    const bool all = exit_status == static_cast<int>(ErrorCode::kCommunication);
+    std::vector<int> ranks;
+    for (int other = 0; other < static_cast<int>(hosts.size()); ++other) {
+        const auto i = static_cast<std::size_t>(other);
+        if (other != rank && (all || other < 2 || hosts[i] == hosts[static_cast<std::size_t>(rank)]))
+            ranks.push_back(other);
+    }
+    return ranks;
 }
 
 std::string Situation::where() const {

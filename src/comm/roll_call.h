@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "comm/presence.h"
+#include "comm/turn.h"
 
 namespace duologue {
 
@@ -16,14 +17,22 @@ namespace duologue {
 struct Situation {
     int rank;
     std::vector<std::string> hosts;  ///< by rank
-    double timeout_seconds;
+    double timeout_seconds;          ///< of a wait for another rank
     Presence presence;
-    std::atomic<std::int64_t> step = -1;            ///< the last global step that is done; -1: not training yet
-    const std::atomic<bool>* terminated = nullptr;  ///< SIGTERM has come
+    const std::atomic<bool>* terminated;  ///< SIGTERM has come; may be null
+    int first_process;                    ///< process id of rank 0
+    std::atomic<std::int64_t> step = -1;  ///< the last global step that is done; -1: not training yet
 
-    [[nodiscard]] bool is_terminated() const { return terminated != nullptr && *terminated; }
+    [[nodiscard]] Turn turn() const { return {.rank = rank, .terminated = terminated}; }
     /// "rank 1 on hostb waited 3.0 s in the sum of gradients after step 41".
     [[nodiscard]] std::string describe_wait(const char* what, double waited_seconds) const;
+    /// Whether this rank tells for all who wait where the job stood: rank 0, or rank 1 where rank 0 is seen to be gone
+    /// or cannot be seen. No rank where one has said why it failed. Calls no MPI.
+    [[nodiscard]] bool speaks_for_waiting() const;
+    /// Those who may speak for all too: every rank where one is late (all of them wait, and are connected by their
+    /// notices); else ranks 0 and 1, and those of this host, which may suffer from the same. No others: connections
+    /// made at the end would be news of their own.
+    [[nodiscard]] std::vector<int> other_speakers(int exit_status) const;
     /// " (rank 1 of 4 on hostb, after step 41)", for the end of a message; "" for a rank alone.
     [[nodiscard]] std::string where() const;
 };

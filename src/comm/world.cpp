@@ -19,13 +19,8 @@ namespace duologue {
 
 namespace {
 
-constexpr double kStartSeconds = 60.0;  // for MPI to connect the ranks
-constexpr double kAbortSeconds = 10.0;  // for MPI_Abort, which may wait for a daemon that is gone
-// Ranks that fail at once speak one after the other, so that the first has ended the job before the next would speak.
-constexpr auto kTurn = std::chrono::milliseconds(250);
-constexpr int kTurns = 8;
-// A launcher that ends a job asks every rank to end and kills it a second later.
-constexpr auto kUntilKilled = std::chrono::milliseconds(1500);
+constexpr double kTurnSeconds = 6.0;   // for lower ranks to speak
+constexpr double kAbortSeconds = 3.0;  // for MPI_Abort, which may wait for a daemon that is gone
 
 void initialise(int* argc, char*** argv) {
     // Without mpirun, Open MPI would start a daemon of its own, which fails noisily where there is no ssh.
@@ -65,13 +60,14 @@ std::string own_host() {
 
 }  // namespace
 
-World::World(int* argc, char*** argv) : local_size_(0) {
+World::World(int* argc, char*** argv, const Launch& launch) : local_size_(0) {
     const LastResort guard(
-        {.seconds = kStartSeconds,
+        {.seconds = launch.start_seconds,
          .exit_status = static_cast<int>(ErrorCode::kCommunication),
-         .message = fmt::format("waited {:.0f} s on {} for the other ranks to start MPI; see whether all of them were "
-                                "launched and reach each other",
-                                kStartSeconds, own_host())});
+         .message = fmt::format("rank {} on {} waited {:.1f} s for the other ranks to start MPI; see whether all of "
+                                "them were launched, run, and reach each other",
+                                launch.rank, own_host(), launch.start_seconds),
+         .turn = {.rank = launch.rank, .terminated = launch.terminated}});
     initialise(argc, argv);
     check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "asking for the rank");
     check(MPI_Comm_size(MPI_COMM_WORLD, &size_), "asking for the number of ranks");
@@ -82,8 +78,11 @@ World::World(int* argc, char*** argv) : local_size_(0) {
         if (other < rank_) ++local_rank_;
         ++local_size_;
     }
+    int first_process = ::getpid();
+    check(MPI_Bcast(&first_process, 1, MPI_INT, 0, MPI_COMM_WORLD), "announcing rank 0's process");
     const WorldCommunicators communicators{.channel = duplicate_world(), .presence = duplicate_world()};
-    mpi_ = std::make_unique<Mpi>(communicators, rank_, std::move(hosts));
+    mpi_ = std::make_unique<Mpi>(communicators, Turn{.rank = rank_, .terminated = launch.terminated}, first_process,
+                                 std::move(hosts));
 }
 
 World::~World() {
@@ -95,9 +94,11 @@ World::~World() {
     } catch (const Error& error) {
         end(error.exit_status(), error.what());
     }
-    const LastResort guard({.seconds = mpi_->situation.timeout_seconds,
+    const Situation& situation = mpi_->situation;
+    const LastResort guard({.seconds = situation.timeout_seconds,
                             .exit_status = static_cast<int>(ErrorCode::kCommunication),
-                            .message = mpi_->situation.describe_wait("ending MPI", mpi_->situation.timeout_seconds)});
+                            .message = situation.describe_wait("ending MPI", situation.timeout_seconds),
+                            .turn = situation.turn()});
     MPI_Finalize();
 }
 
@@ -129,35 +130,39 @@ std::string World::broadcast(const std::string& mine, const char* what) {
 
 std::shared_ptr<void> World::busy(const char* what) { return mpi_->situation.presence.busy(what); }
 
-// Returns when nobody of a lower rank has ended the job meanwhile; else this process ends here, in silence.
-void World::let_lower_ranks_speak(int exit_status) const {
-    const Situation& situation = mpi_->situation;
-    const bool before = situation.is_terminated();
-    auto left = kTurn * std::min(rank_, kTurns);
-    if (before) left += kUntilKilled;  // perhaps because the job is being ended already
-    for (constexpr auto kPause = std::chrono::milliseconds(10); left.count() > 0; left -= kPause) {
-        std::this_thread::sleep_for(kPause);
-        if (situation.is_terminated() && !before) std::_Exit(exit_status);
-    }
-}
-
 void World::set_timeout_seconds(double seconds) { mpi_->set_timeout_seconds(seconds); }
 
 void World::set_step(std::int64_t step) { mpi_->situation.step = step; }
 
-void World::set_terminated(const std::atomic<bool>& terminated) { mpi_->situation.terminated = &terminated; }
+// Returns where this rank is to say it; else the process ends here. MPI may be stuck.
+void World::await_turn(int exit_status, const std::string& text) {
+    Presence& presence = mpi_->situation.presence;
+    const auto told = [&presence] {
+        presence.hear_failure();
+        return presence.failure_is_told();
+    };
+    {
+        const LastResort guard({.seconds = kTurnSeconds, .exit_status = exit_status, .message = text});
+        if (!told() && mpi_->situation.turn().await(told) == Turn::Verdict::kSpeak) return;
+    }
+    // The one that has spoken ends this one too; an end of its own would be news.
+    std::this_thread::sleep_for(std::chrono::duration<double>(kAbortSeconds));
+    std::_Exit(exit_status);
+}
 
 void World::end(int exit_status, const std::string& message) {
     if (ending_.exchange(true)) {
         while (true) std::this_thread::sleep_for(std::chrono::hours(1));  // another thread is at it
     }
-    if (size_ > 1) let_lower_ranks_speak(exit_status);
-    Log(rank_, size_).error("{}{}", message, mpi_->situation.where());
+    const std::string text = message + mpi_->situation.where();
+    if (size_ > 1) await_turn(exit_status, text);
+    Log(rank_, size_).error("{}", text);
     std::fflush(nullptr);
     const LastResort guard({.seconds = kAbortSeconds, .exit_status = exit_status, .message = ""});
     if (size_ == 1) {
         MPI_Finalize();  // nobody to end, and nothing to say about it
     } else {
+        mpi_->situation.presence.announce_failure(mpi_->situation.other_speakers(exit_status));
         MPI_Abort(MPI_COMM_WORLD, exit_status);
     }
     std::_Exit(exit_status);

@@ -182,7 +182,7 @@ Findings examine_all(const Config& config, World& world, const Place& place) {
 int doctor(Program& program, const DoctorArguments& arguments) {
     const Config config = effective_config(program, arguments.config);
     if (program.environment.launched == Launched::kByLauncher) {
-        program.world.emplace(&program.argc, &program.argv);
+        program.world.emplace(&program.argc, &program.argv, Launch{.rank = program.environment.rank});
         program.world->set_timeout_seconds(config.distributed.timeout_seconds);
     }
     const Place place = place_in(program.world);

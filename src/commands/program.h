@@ -20,6 +20,7 @@ namespace duologue {
 /// What main has read of the environment.
 struct Environment {
     Launched launched = Launched::kDirectly;
+    int rank = 0;              ///< as the launcher says
     std::string history_path;  ///< of the chat's lines; "" where there is no home
 };
 

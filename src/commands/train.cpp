@@ -155,8 +155,8 @@ void chat_at_end(const Config& config, Program& program) {
 int train(Program& program, const std::string& config_path) {
     program.stop_on_signals(StopOn::kInterruptAndTerminate);  // a stop during the set-up ends after the first step
     // Before the configuration is read, so that what is wrong with it is said once and not by every rank.
-    World& world = program.world.emplace(&program.argc, &program.argv);
-    world.set_terminated(program.stop.terminated);
+    World& world = program.world.emplace(
+        &program.argc, &program.argv, Launch{.rank = program.environment.rank, .terminated = &program.stop.terminated});
     const Config config = effective_config(program, config_path);
     require(!config.data.path.empty(), ErrorCode::kConfiguration,
             "data.path is not set: name the folder that duologue-preprocess wrote, as --data.path=DIR");

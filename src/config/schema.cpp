@@ -129,7 +129,9 @@ Options run_options() {
                 {"auto", CommunicatorKind::kAuto}, {"mpi", CommunicatorKind::kMpi}, {"nccl", CommunicatorKind::kNccl}},
             "what sums the gradients"),
         option("distributed.timeout_seconds", &Config::distributed, &DistributedConfig::timeout_seconds,
-               between(0.1, 86400), "waiting longer for another rank ends the job"),
+               between(0.1, 86400),
+               "after this time a job with a rank that died or is frozen is gone; ranks wait for one another for this "
+               "time less 10 s, or half of it"),
         option("distributed.bucket_bytes", &Config::distributed, &DistributedConfig::bucket_bytes,
                between(1024, 1LL << 40), "gradients are reduced in ranges of at least this size"),
         option("distributed.shard_optimizer", &Config::distributed, &DistributedConfig::shard_optimizer,

@@ -25,9 +25,10 @@ version() { dpkg-query -W -f='${Version}' "$1"; }
     echo "|---|---|---|"
     sed -n 's/^ *[0-9]*\/[0-9]* Test *#[0-9]*: \([^ ]*\) \.* *\**\(Passed\|Failed\|Timeout\|Not Run\)[^0-9]*\([0-9.]*\) sec.*/| `\1` | \2 | \3 |/p' "$log"
     echo
-    echo "The time from the fault to the end of \`cluster.sh\`, and of the last process on any host, with \`distributed.timeout_seconds\` 5:"
+    echo "The time from the fault to the end of \`cluster.sh\`, and of the last process on any host, with \`distributed.timeout_seconds\`,"
+    echo "and how many lines the ranks wrote about it:"
     echo
-    sed -n 's/^[0-9]*: \([a-z_]*\): ended with \([0-9]*\) after \(.*\)$/- \1: exit status \2 after \3/p' "$log"
+    sed -n 's/^[0-9]*: \([a-z_]*\): timeout \([0-9]*\) s: ended with \([0-9]*\) after \(.*\)$/- \1, timeout \2 s: exit status \3 after \4/p' "$log"
 } >tests/launch/RESULTS.md
 echo "recorded in tests/launch/RESULTS.md"
 exit "$status"

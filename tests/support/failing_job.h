@@ -12,15 +12,18 @@
 
 namespace duologue {
 
-/// The lines that the ranks themselves wrote about errors; mpirun writes more.
-inline std::vector<std::string> errors_of(const Outcome& outcome) {
+/// The lines that hold `text`.
+inline std::vector<std::string> lines_with(const Outcome& outcome, const std::string& text) {
     std::vector<std::string> found;
     std::istringstream lines(outcome.output);
     for (std::string line; std::getline(lines, line);) {
-        if (line.find("error: ") != std::string::npos) found.push_back(line);
+        if (line.find(text) != std::string::npos) found.push_back(line);
     }
     return found;
 }
+
+/// The lines that the ranks themselves wrote about errors; mpirun writes more.
+inline std::vector<std::string> errors_of(const Outcome& outcome) { return lines_with(outcome, "error: "); }
 
 /// MPIRUN and FAILING_PROGRAM are definitions of the test program.
 class FailingJob : public testing::Test {

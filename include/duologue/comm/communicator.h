@@ -11,11 +11,18 @@
 
 namespace duologue {
 
+/// What the launcher and `main` know of this process before MPI has begun.
+struct Launch {
+    int rank = 0;                                   ///< for messages until MPI has begun
+    const std::atomic<bool>* terminated = nullptr;  ///< becomes true at SIGTERM; outlives the World
+    double start_seconds = 50.0;  ///< MPI has to have begun by then, or the process ends with status 6
+};
+
 /// The ranks of this job. Made once, in `main`, by the commands that train.
 class World {
    public:
     /// Initialises MPI (a run without mpirun is a world of one).
-    World(int* argc, char*** argv);
+    World(int* argc, char*** argv, const Launch& launch = {});
     /// Waits for the other ranks and finalises MPI. Every Communicator of it is gone by then.
     ~World();
     World(const World&) = delete;
@@ -35,8 +42,10 @@ class World {
     /// Rank 0's string on every rank.
     [[nodiscard]] std::string broadcast(const std::string& mine, const char* what = kAgreement);
 
-    /// Waiting longer than this for another rank ends the job with status 6, naming ranks, hosts, step and operation;
-    /// but a rank that says that it is busy() is waited for. Set before the first Communicator is made.
+    /// A job in which a rank freezes, or a host loses its network, is gone after this time, with status 6 and one line
+    /// that names ranks, hosts, step and operation. The ranks wait for another for this time less the ten seconds (half
+    /// the time where it is short) that the end itself may take; a rank that says that it is busy() is waited for. Set
+    /// before the first Communicator is made.
     void set_timeout_seconds(double seconds);
 
     /// For work that this rank does alone and that may take long, such as writing a checkpoint: as long as the token
@@ -46,10 +55,6 @@ class World {
     /// For messages: the last global step that is done.
     void set_step(std::int64_t step);
 
-    /// A rank that still waits for others half a second after `terminated` became true says so. Set it before the first
-    /// Communicator is made; it outlives the World.
-    void set_terminated(const std::atomic<bool>& terminated);
-
     /// Says in one line why and where, and ends every rank of the job with this exit status. Of several ranks that fail
     /// at once, the first speaks for all. Any thread; does not return.
     [[noreturn]] void end(int exit_status, const std::string& message);
@@ -58,9 +63,9 @@ class World {
     [[nodiscard]] Mpi& mpi() { return *mpi_; }
 
    private:
-    static constexpr const char* kAgreement = "an agreement of the ranks";
+    void await_turn(int exit_status, const std::string& text);
 
-    void let_lower_ranks_speak(int exit_status) const;
+    static constexpr const char* kAgreement = "an agreement of the ranks";
 
     int rank_ = 0;
     int size_ = 1;
