@@ -30,6 +30,8 @@ MatmulRoute best_own_route(DataType type) {
     return has_avx512() ? MatmulRoute::kAvx512 : MatmulRoute::kAvx2;
 }
 
+constexpr std::int64_t kLibraryRows = 128;  // small enough that few rows are left over, large enough for few numbers
+
 /// Our own kernel of a route; beside oneDNN the best for the type.
 const MicroKernel& kernel_of(MatmulRoute route, DataType type) {
     switch (route) {
@@ -80,12 +82,40 @@ class CpuBackend final : public Backend {
     void do_matmul(const Tensor& y, const Matmul& operation) override {
         const MatmulRoute route = route_of(operation.a.type);
         const bool empty = y.elements() == 0 || operation.a.elements() == 0;
-        const bool by_library = route == MatmulRoute::kOneDnn ||
-                                (route == MatmulRoute::kOneDnnMixed && OneDnnMatmul::takes_one_pass(operation));
-        if (by_library && y.rows > kFewRows && !empty) {
+        const bool small = y.rows <= kFewRows || empty;
+        if (route == MatmulRoute::kOneDnn && !small) {
             onednn_.multiply(workspace_, y, operation);
+        } else if (route == MatmulRoute::kOneDnnMixed && !small && OneDnnMatmul::takes_one_pass(operation)) {
+            multiply_by_both(y, operation);
         } else {
             cpu::multiply(workspace_, kernel_of(route, operation.a.type), y, operation);
+        }
+    }
+    /// By oneDNN as many rows of a as are a multiple of kLibraryRows, the rest by our own product: oneDNN generates
+    /// code for each number of rows, and batches differ in theirs.
+    void multiply_by_both(const Tensor& y, const Matmul& operation) {
+        const bool onto_weights = operation.transpose_a == Transpose::kYes;  // rows of a are then summed over
+        const std::int64_t rest = operation.a.rows % kLibraryRows;
+        const std::int64_t whole = operation.a.rows - rest;
+        const bool splits = !onto_weights || (operation.transpose_b == Transpose::kNo && y.type == DataType::kF32);
+        const MicroKernel& own = kernel_of(MatmulRoute::kOneDnnMixed, operation.a.type);
+        if (rest == 0 || !splits) return onednn_.multiply(workspace_, y, operation);
+        if (whole == 0) return cpu::multiply(workspace_, own, y, operation);
+        Matmul head = operation;
+        Matmul tail = operation;
+        head.a = operation.a.row_range(0, whole);
+        tail.a = operation.a.row_range(whole, rest);
+        if (onto_weights) {
+            head.b = operation.b.row_range(0, whole);
+            tail.b = operation.b.row_range(whole, rest);
+            tail.write = Write::kAccumulate;
+            tail.epilogue = Epilogue::kNone;
+            tail.bias = {};
+            onednn_.multiply(workspace_, y, head);
+            cpu::multiply(workspace_, own, y, tail);
+        } else {
+            onednn_.multiply(workspace_, y.row_range(0, whole), head);
+            cpu::multiply(workspace_, own, y.row_range(whole, rest), tail);
         }
     }
     [[nodiscard]] std::int64_t do_aux_bytes(Epilogue epilogue, DataType type, std::int64_t rows,
