@@ -65,10 +65,11 @@ CudaOptions cuda_options(const DeviceConfig& config, int gpu) {
     return options;
 }
 
-// With kAuto, a build without a CUDA back end has none, and one whose libraries are not there says so.
+// With kAuto, a build without a CUDA back end and a machine without a driver have none; where libraries are missing it
+// says so.
 std::vector<CudaDevice> visible_gpus(const DeviceConfig& config, const Log& log) {
     if (config.kind == DeviceKind::kCpu) return {};
-    if (config.kind == DeviceKind::kAuto && !has_device_module()) return {};
+    if (config.kind == DeviceKind::kAuto && !(has_device_module() && has_device_driver())) return {};
     try {
         return cuda_devices();
     } catch (const Error& error) {

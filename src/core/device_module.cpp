@@ -32,6 +32,11 @@ std::filesystem::path module_path() {
 
 bool has_device_module() { return !module_path().empty(); }
 
+bool has_device_driver() {
+    void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    return driver != nullptr && dlclose(driver) == 0;
+}
+
 void* device_module_function(const char* name) {
     const std::string path = module_path().string();
     require(!path.empty(), ErrorCode::kDevice,
