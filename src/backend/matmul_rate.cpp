@@ -86,15 +86,19 @@ class LayerProducts {
 }  // namespace
 
 std::int64_t measure_library_bytes(Backend& backend, std::span<const MatmulShape> shapes, DataType type) {
-    for (const MatmulShape& shape : shapes) LayerProducts(backend, shape, type).multiply(shape.rows);
-    constexpr std::int64_t kFewestRows = 8;
-    constexpr std::int64_t kMostRows =
-        400;  // code for fewer is smaller; with three products of each more than any back end keeps code for
-    LayerProducts small(backend, {.rows = kMostRows, .inner = shapes[0].inner, .columns = shapes[0].columns}, type);
+    for (const MatmulShape& shape : shapes) {
+        if (shape.rows > 0) LayerProducts(backend, shape, type).multiply(shape.rows);
+    }
+    constexpr std::int64_t kMostRows = 1024;  // code for more is as large
+    constexpr int kSizes = 14;                // with so many steps batches differ by about as much as batches do
+    constexpr std::int64_t kStep = 37;
     std::int64_t most = 0;
-    for (std::int64_t rows = kFewestRows; rows <= kMostRows; ++rows) {
-        small.multiply(rows);
-        most = std::max(most, memory_use().resident_bytes - small.operand_bytes());
+    for (MatmulShape shape : shapes) {
+        if (shape.rows == 0) continue;
+        shape.rows = std::min(shape.rows, kMostRows);
+        LayerProducts layer(backend, shape, type);
+        for (int size = 0; size < kSizes; ++size) layer.multiply(std::max<std::int64_t>(1, shape.rows - size * kStep));
+        most = std::max(most, memory_use().resident_bytes - layer.operand_bytes());
     }
     return most;
 }

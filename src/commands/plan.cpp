@@ -1,6 +1,5 @@
 // duologue plan: what a training run will take, before it starts.
 #include <algorithm>
-#include <array>
 
 #include "commands/program.h"
 #include "duologue/backend/matmul_rate.h"
@@ -29,17 +28,28 @@ std::int64_t mpi_bytes(const DistributedConfig& config, const TrainingPlan& plan
     return kMpiBytes + (ranks == 1 ? 0 : std::min(config.bucket_bytes, plan.elements * size_of(DataType::kF32)));
 }
 
-/// No allocation of ours, so only a measurement can tell. The feed-forward layer and the output layer are the largest.
+/// The linear layers of the model: of the encoder, of the decoder, of the attention between them, and the output.
+std::vector<MatmulShape> layers_of(const Config& config, const BatchCapacity& capacity, std::int64_t words,
+                                   DataType type) {
+    const std::int64_t width = config.model.width;
+    const std::int64_t hidden = config.model.hidden;
+    std::vector<MatmulShape> layers;
+    for (const std::int64_t rows : {capacity.source_rows, capacity.target_rows}) {
+        layers.push_back({.rows = rows, .inner = width, .columns = 3 * width});
+        layers.push_back({.rows = rows, .inner = width, .columns = width});
+        layers.push_back({.rows = rows, .inner = width, .columns = hidden});
+        layers.push_back({.rows = rows, .inner = hidden, .columns = width});
+    }
+    layers.push_back({.rows = capacity.source_rows, .inner = width, .columns = 2 * width});
+    const std::int64_t logits_rows = std::max<std::int64_t>(1, kLogitsPieceBytes / (words * size_of(type)));
+    layers.push_back({.rows = std::min(capacity.target_rows, logits_rows), .inner = width, .columns = words});
+    return layers;
+}
+
+/// No allocation of ours, so only a measurement can tell.
 std::int64_t program_bytes(Backend& device, const Config& config, const BatchCapacity& capacity, std::int64_t words) {
     const DataType type = config.train.precision == Precision::kBf16 ? DataType::kBf16 : DataType::kF32;
-    const std::int64_t logits_rows = std::max<std::int64_t>(1, kLogitsPieceBytes / (words * size_of(type)));
-    const std::array<MatmulShape, 2> shapes{
-        MatmulShape{.rows = std::max(capacity.source_rows, capacity.target_rows),
-                    .inner = config.model.width,
-                    .columns = config.model.hidden},
-        MatmulShape{
-            .rows = std::min(capacity.target_rows, logits_rows), .inner = config.model.width, .columns = words}};
-    return measure_library_bytes(device, shapes, type);
+    return measure_library_bytes(device, layers_of(config, capacity, words, type), type);
 }
 
 std::optional<Manifest> manifest_of(const Config& config) {

@@ -18,9 +18,9 @@ struct MatmulShape {
     std::int64_t columns = 0;
 };
 
-/// The most memory that this process holds, operands aside, while it computes a linear layer forward and backward
-/// by its products, first of all of every shape, then of the first shape's layer with over a hundred numbers of rows,
-/// as batches of changing size have: what program, back end and libraries hold in a long training.
+/// The most memory that this process holds, operands aside, while it computes linear layers of these shapes forward and
+/// backward by their products, also with fewer rows, as batches of changing size have: what program, back end and
+/// libraries hold in a long training.
 [[nodiscard]] std::int64_t measure_library_bytes(Backend& backend, std::span<const MatmulShape> shapes, DataType type);
 
 }  // namespace duologue
