@@ -211,8 +211,8 @@ Hdf5File Hdf5File::open(const std::string& path) {
     const std::uintmax_t size = std::filesystem::file_size(path, problem);
     require(!problem, ErrorCode::kInputOutput, "cannot find the size of '{}': {}", path, problem.message());
     require(size == end, ErrorCode::kData,
-            "'{}' has {} bytes, but the HDF5 file in it has {}; the file is damaged: write or copy it again", path, size,
-            end);
+            "'{}' has {} bytes, but the HDF5 file in it has {}; the file is damaged: write or copy it again", path,
+            size, end);
     return Hdf5File(std::move(state));
 }
 
