@@ -11,7 +11,6 @@
 #include <functional>
 #include <mutex>
 #include <thread>
-#include <vector>
 
 #include "comm/operands.h"
 #include "comm/world_mpi.h"

@@ -2,12 +2,15 @@
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -31,7 +34,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kWatchInterval = std::chrono::milliseconds(20);
 constexpr auto kSettleInterval = std::chrono::microseconds(20);
 constexpr double kNoticeAfterShare = 0.25;  // of the deadline: time enough for the notices of all to arrive
-constexpr double kAbortSeconds = 10.0;
+constexpr double kAbortSeconds = 2.0;
 constexpr int kSharedDeviceCtas = 2;  // ranks that share a GPU spin on few of its multiprocessors
 
 void check(cudaError_t status, const char* what) {
@@ -216,9 +219,10 @@ NcclCommunicator::~NcclCommunicator() {
     }
     changed_.notify_all();
     thread_.join();
-    const LastResort guard(
-        {situation_.timeout_seconds, static_cast<int>(ErrorCode::kCommunication), "NCCL does not end its work"});
-    if (std::uncaught_exceptions() > 0) {
+    const bool failed = std::uncaught_exceptions() > 0;
+    const LastResort guard({failed ? kAbortSeconds : situation_.timeout_seconds,
+                            static_cast<int>(ErrorCode::kCommunication), "NCCL does not end its work"});
+    if (failed) {
         ncclCommAbort(communicator_);  // what still runs waits for ranks that may not come
         return;
     }

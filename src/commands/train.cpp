@@ -29,11 +29,11 @@ std::string in_folder(const std::string& folder, std::string_view name) {
 /// Everything that training works on, in the order in which it is made.
 struct Setup {
     Setup(const Config& effective, World& world, const Log& log)
-        : reading(world.busy("reading the data")),
-          config(effective),
+        : config(effective),
           capacity(batch_capacity(config.data, config.model.kind)),
           vocabulary(Vocabulary::load(in_folder(config.data.path, kVocabularyFile))),
           device(open_rank_device(config.device, config.distributed, world)),
+          reading(world.busy("reading the data")),
           model(config.model, vocabulary.size(), config.train.precision, capacity.max_source_length,
                 capacity.max_target_length),
           data(open_training_data(config.data, config.model.kind, config.train.seed)),
@@ -45,11 +45,11 @@ struct Setup {
                  data->examples_per_epoch());
     }
 
-    std::shared_ptr<void> reading;
     Config config;
     BatchCapacity capacity;
     Vocabulary vocabulary;
     RankDevice device;
+    std::shared_ptr<void> reading;  // after the device: no rank may call itself busy while it waits for others
     Transformer model;
     std::unique_ptr<TrainingData> data;
     std::vector<Batch> validation;

@@ -40,13 +40,13 @@ bool dealt_out(const HostRanks& host) {
     return different.size() == host.views.size();
 }
 
-int gpu_of(const HostRanks& host, bool share_device) {
+int gpu_of(const HostRanks& host, const DistributedConfig& distributed) {
     const RankView& view = *host.views[host.own];
     if (dealt_out(host)) return view.gpus.front().index;
     const std::size_t ranks = host.views.size();
     const std::size_t gpus = view.gpus.size();
     require(
-        ranks <= gpus || share_device, ErrorCode::kDevice,
+        ranks <= gpus || distributed.share_device, ErrorCode::kDevice,
         "{} has {} {} for {} ranks; start at most {} there (mpirun --map-by ppr:{}:node), choose device.kind=cpu, or "
         "let ranks share a GPU with distributed.share_device=true, which is for tests and slow",
         view.host, gpus, gpus == 1 ? "GPU" : "GPUs", ranks, gpus, gpus);
@@ -66,7 +66,7 @@ DeviceChoice choose_device(const DeviceConfig& device, const DistributedConfig& 
             device.kind == DeviceKind::kAuto ? "auto" : "cuda", without - ranks.begin(),
             without == ranks.end() ? "" : without->host, nobody ? "" : " while others can", kWhyNone);
     return {.kind = DeviceKind::kCuda,
-            .gpu = gpu_of(ranks_of_host(ranks, static_cast<std::size_t>(rank)), distributed.share_device)};
+            .gpu = gpu_of(ranks_of_host(ranks, static_cast<std::size_t>(rank)), distributed)};
 }
 
 }  // namespace duologue

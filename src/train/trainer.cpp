@@ -105,8 +105,8 @@ std::int64_t plan_steps(const TrainConfig& config, TrainingData& data, World& wo
     return config.epochs * estimate_steps_per_epoch(data, config.micro_batches_per_step);
 }
 
-ProgressSettings progress_settings(const TrainerSettings& settings, std::int64_t planned_steps, bool leads) {
-    return {.style = leads ? settings.progress : ProgressStyle::kNone,
+ProgressSettings progress_settings(const TrainerSettings& settings, std::int64_t planned_steps, int rank) {
+    return {.style = rank == 0 ? settings.progress : ProgressStyle::kNone,
             .planned_steps = planned_steps,
             .planned_epochs = settings.train.steps > 0 ? 0 : settings.train.epochs,
             .interval_steps = settings.train.log_interval_steps};
@@ -153,7 +153,7 @@ Trainer::Run::Run(TrainerSettings settings, const TrainerParts& parts)
                             .ranks = parts_.communicator.size()}),
       stop_file_(settings_.train.stop_file),
       unigram_loss_(unigram_loss(parts_.validation)),
-      progress_(progress_settings(settings_, planned_steps_, leads()), parts_.log),
+      progress_(progress_settings(settings_, planned_steps_, parts_.communicator.rank()), parts_.log),
       saved_step_(point_.step) {
     parts_.model.prepare(parts_.backend);
     if (leads()) metrics_.emplace(output("metrics.jsonl"), point_.step);

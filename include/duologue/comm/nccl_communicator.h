@@ -1,6 +1,7 @@
 // NCCL: the communicator of GPUs, in a module that is loaded when it is asked for (core/device_module.h).
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "duologue/comm/communicator.h"
@@ -20,9 +21,11 @@ struct NcclOptions {
 /// Collectives over device memory on a stream of their own with the highest priority: each begins when what was queued
 /// on the compute stream before it has run, and the compute stream goes on meanwhile. join() makes the compute stream
 /// wait, not the host. While the compute stream is captured (in thread-local mode) collectives and join() become part
-/// of the graph; a replay is watched by the next collective queued outside of it.
-/// Where nothing has run for World::timeout_seconds() or NCCL reports an error, the job ends with that error.
-/// kCommunication where the ranks cannot be connected in that time; kDevice where this build has no CUDA back end.
+/// of the graph; a replay is watched by the next collective queued outside of it. Training queues them between graphs:
+/// its ranks have micro-batches of different sizes, and a captured collective has to be replayed alike on all.
+/// Where nothing has run for as long as ranks wait (World::set_timeout_seconds) or NCCL reports an error, the job ends
+/// with that error. kCommunication where the ranks cannot be connected in that time; kDevice where this build has no
+/// CUDA back end.
 [[nodiscard]] std::unique_ptr<Communicator> make_nccl_communicator(World& world, const NcclOptions& options);
 
 }  // namespace duologue

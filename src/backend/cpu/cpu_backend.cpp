@@ -198,7 +198,7 @@ std::string name_of(MatmulRoute route) {
         case MatmulRoute::kOneDnn:
             return OneDnnMatmul::version();
         case MatmulRoute::kOneDnnMixed:
-            return OneDnnMatmul::version() + " and, with epilogues, own AVX-512 BF16 code";
+            return OneDnnMatmul::version() + " and, for activations and last rows, own AVX-512 BF16 code";
     }
     fail(ErrorCode::kInternal, "unknown matmul route {}", static_cast<int>(route));
 }
