@@ -203,10 +203,10 @@ void Trainer::Run::train_one_step() {
     const StepSums sums = step_.wait();
     const double seconds = seconds_since(begin);
     // The machine may have been busy while the peak was measured: a step that was faster is the better measurement.
+    const double rate_of_step = sums.giga_flops / seconds;
     if (sums.peak_giga_flops_per_second > 0.0) {
-        peak_ = std::max({peak_, sums.peak_giga_flops_per_second, sums.giga_flops / seconds});
+        peak_ = std::max({peak_, sums.peak_giga_flops_per_second, rate_of_step});
     }
-    const double peak = peak_ * seconds;
     const StepMetrics metrics{.step = step,
                               .epoch = point_.position.epoch,
                               .train_loss = sums.loss / sums.labels,
@@ -215,7 +215,7 @@ void Trainer::Run::train_one_step() {
                               .source_tokens = sums.source_tokens,
                               .target_tokens = sums.target_tokens,
                               .seconds = seconds,
-                              .matmul_share = peak > 0.0 ? sums.giga_flops / peak : 0.0,
+                              .matmul_share = peak_ > 0.0 ? rate_of_step / peak_ : 0.0,
                               .outcome = sums.finite() ? StepOutcome::kApplied : StepOutcome::kSkipped};
     point_.step = step;
     point_.position = batches.next;
