@@ -90,7 +90,7 @@ std::int64_t measure_library_bytes(Backend& backend, std::span<const MatmulShape
         if (shape.rows > 0) LayerProducts(backend, shape, type).multiply(shape.rows);
     }
     constexpr std::int64_t kMostRows = 1024;  // code for more is as large
-    constexpr int kSizes = 14;                // with so many steps batches differ by about as much as batches do
+    constexpr int kSizes = 14;                // batches of one budget differ by about kSizes * kStep rows
     constexpr std::int64_t kStep = 37;
     std::int64_t most = 0;
     for (MatmulShape shape : shapes) {
