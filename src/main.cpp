@@ -151,6 +151,7 @@ int main(int argc, char** argv) {
     program.stop_on_signals = [](duologue::StopOn stop) {
         handle(SIGINT, on_signal);
         handle(SIGUSR1, on_signal);  // mpirun forwards it, and kills where it gets SIGINT or SIGTERM; Slurm sends it
+        handle(SIGPIPE, on_signal);  // nobody reads what is said; several ranks ignore it (World)
         handle(SIGTERM, stop == duologue::StopOn::kInterruptAndTerminate ? on_signal : SIG_DFL);
     };
     return_freed_memory();
