@@ -1,10 +1,10 @@
 """Data on its way to S3, and the model on its way back."""
 
-import tarfile
 import tempfile
 from pathlib import Path
 from urllib.parse import urlparse
 
+from archive import unpack
 from job_request import JobError, folder_uri
 
 
@@ -47,15 +47,17 @@ def upload(s3, path, channel_uri, say):
 
 
 def download_model(s3, model_uri, folder):
-    """Fetches model.tar.gz and unpacks it; the folder is then what `duologue chat` opens."""
+    """Fetches model.tar.gz and unpacks it; the folder is then what `duologue chat` opens. All of it arrives, or nothing."""
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise JobError(f"'{folder}' is not empty: name a new folder for the model")
     folder.mkdir(parents=True, exist_ok=True)
     bucket, key = bucket_and_prefix(model_uri)
-    with tempfile.NamedTemporaryFile(suffix=".tar.gz", dir=folder.parent) as archive:
-        s3.download_file(bucket, key, archive.name)
-        with tarfile.open(archive.name) as tar:
-            tar.extractall(folder, filter="data")
-    if not (folder / "model.safetensors").exists():
-        raise JobError(f"{model_uri} holds no model.safetensors: the job ended before there was a model to deliver")
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as name:
+        archive, model = Path(name, "model.tar.gz"), Path(name, "model")
+        s3.download_file(bucket, key, str(archive))
+        unpack(archive, model)
+        if not (model / "model.safetensors").is_file():
+            raise JobError(f"{model_uri} holds no model.safetensors: the job ended before there was a model to deliver")
+        for entry in model.iterdir():
+            entry.rename(folder / entry.name)

@@ -4,7 +4,6 @@
 import argparse
 import json
 import sys
-import tarfile
 from datetime import datetime, timezone
 
 import boto3
@@ -107,7 +106,7 @@ def main(arguments, poll_seconds=10):
     except (Boto3Error, BotoCoreError, ClientError) as error:
         print(f"launch.py: AWS: {error}", file=sys.stderr)
         return 4
-    except (OSError, tarfile.TarError) as error:
+    except OSError as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 4
     except KeyboardInterrupt:

@@ -139,12 +139,16 @@ def test_a_download_unpacks_the_model(aws, config, tmp_path):
     assert (tmp_path / "model/transcript.txt").exists()
 
 
-def test_an_archive_that_leaves_its_folder_is_refused(aws, config, tmp_path):
+def test_a_broken_download_leaves_nothing_behind_and_can_be_repeated(aws, config, tmp_path, capsys):
     assert launch.main(["--config", config, "--name", "first"]) == 0
-    put_model("first", {"../outside": b"x"})
     arguments = ["--config", config, "--job", "first", "--download", str(tmp_path / "model")]
+    put_model("first", {"model.safetensors": b"weights", "../outside": b"x"})
     assert launch.main(arguments, poll_seconds=0) == 4
-    assert not (tmp_path / "outside").exists()
+    assert "launch.py: '../outside' in the archive leads out of its folder" in capsys.readouterr().err
+    assert not (tmp_path / "outside").exists() and not any((tmp_path / "model").iterdir())
+    put_model("first", {"model.safetensors": b"weights"})
+    assert launch.main(arguments, poll_seconds=0) == 0
+    assert [file.name for file in (tmp_path / "model").iterdir()] == ["model.safetensors"]
 
 
 def test_a_job_that_is_not_there_ends_the_client_with_4(aws, config, capsys):
