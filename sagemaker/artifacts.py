@@ -5,7 +5,8 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from archive import unpack
-from job_request import JobError, folder_uri
+from job_kinds import JobError
+from job_request import folder_uri
 
 
 def bucket_and_prefix(uri):
@@ -17,11 +18,12 @@ def bucket_and_prefix(uri):
 
 def files_below(path):
     """Each file and its name below the channel's folder."""
-    if path.is_file():
+    path.stat()  # an OSError where there is nothing
+    if not path.is_dir():
         return [(path, path.name)]
     files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
     if not files:
-        raise JobError(f"'{path}' is neither a file nor a folder with files in it")
+        raise JobError(f"'{path}' is a folder without files")
     return [(file, file.relative_to(path).as_posix()) for file in files]
 
 
@@ -39,7 +41,7 @@ def refuse_foreign_objects(s3, bucket, prefix, names):
 def upload(s3, path, channel_uri, say):
     """Puts a file, or all of a folder, below the channel's prefix."""
     bucket, prefix = bucket_and_prefix(folder_uri(channel_uri))
-    files = files_below(Path(path))
+    files = files_below(path)
     refuse_foreign_objects(s3, bucket, prefix, {name for _, name in files})
     for number, (file, name) in enumerate(files, 1):
         say(f"uploading {number}/{len(files)} {name} ({file.stat().st_size / 1e6:.1f} MB)")

@@ -1,11 +1,18 @@
 """What kind of value each key of a job's description takes, and what is said to another one."""
 
+import difflib
 import json
 from typing import Any, Callable, NamedTuple
 
 
 class JobError(Exception):
     """What is wrong with a job's description, and what to write instead."""
+
+
+def nearest(name, known):
+    """The known name that was meant, as the end of a message; nothing where none is near."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 class Kind(NamedTuple):

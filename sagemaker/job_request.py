@@ -1,13 +1,14 @@
 """From a job's description (configs/sagemaker_config.json) to the request of CreateTrainingJob. Pure: talks to nobody."""
 
-import difflib
 import json
 import re
 from pathlib import Path
 
-from job_kinds import COUNT, OBJECT, SECONDS, SWITCH, TEXT, TEXTS, VALUES, JobError, require
+from job_kinds import COUNT, OBJECT, SECONDS, SWITCH, TEXT, TEXTS, VALUES, JobError, nearest, require
+from trainer_options import check_option, known_options
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+DESCRIPTION = CONFIGS / "sagemaker_config.json"
 
 # The trainer's log lines are `[rank 0] step=10 epoch=1 train_loss=5.1 ...`, with mpirun's or the toolkit's tag before them.
 METRICS = {
@@ -59,7 +60,7 @@ MCA_KEYS_OF_THE_TOOLKIT = (
     "btl_vader_single_copy_mechanism",
 )
 # The toolkit joins its command to one line for a shell; other characters would be read by that shell.
-PLAIN = re.compile(r"[A-Za-z0-9_./:=,+-]*")
+PLAIN = re.compile(r"[A-Za-z0-9_./:=,+-]+")
 
 
 def with_defaults(given, known, where):
@@ -68,8 +69,7 @@ def with_defaults(given, known, where):
         raise JobError(f"{where} must be an object with the keys {', '.join(known)}, not {json.dumps(given)}")
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            raise JobError(f"{where} has no key '{key}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+            raise JobError(f"{where} has no key '{key}'{nearest(key, known)}")
     for key, (kind, default) in known.items():
         if default is ... and key not in given:
             raise JobError(f"{where} lacks '{key}'")
@@ -82,8 +82,8 @@ def read_job(path, hyperparameters=()):
     """The description in a file; `hyperparameters` are pairs that come after the file's."""
     try:
         job = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise JobError(f"cannot read '{path}': {error}") from error
+    except ValueError as error:
+        raise JobError(f"'{path}' is not JSON: {error}") from error
     job = with_defaults(job, JOB, "the job")
     job["instances"] = with_defaults(job["instances"], INSTANCES, "instances")
     job["channels"] = {name: with_defaults(value, CHANNEL, f"channels.{name}") for name, value in job["channels"].items()}
@@ -112,6 +112,10 @@ def check_rules(job):
         if job["instances"]["keep_alive_seconds"]:
             raise JobError("instances.keep_alive_seconds does not go with spot: reclaimed instances cannot be kept")
     check_mpi_options(job["mpi_options"])
+    check_config(job)
+    for name, value in job["hyperparameters"].items():
+        if name != "config":
+            check_option(name, value)
     check_ranks(job)
 
 
@@ -125,21 +129,42 @@ def check_mpi_options(options):
             raise JobError(f"mpi_options sets {key}, which the toolkit sets already; mpirun does not start then")
 
 
+def config_of(job):
+    return str(job["hyperparameters"].get("config", "base"))
+
+
+def comes_with_a_channel(job):
+    """Whether the trainer's configuration is a file that the job's data bring along."""
+    folders = [f"/opt/ml/input/data/{channel}/" for channel in job["channels"]]
+    return config_of(job).startswith(tuple(folders))
+
+
+def check_config(job):
+    """The image has the files of configs/, less the one that describes jobs."""
+    known = sorted(file.stem for file in CONFIGS.glob("*.json") if file != DESCRIPTION)
+    name = config_of(job)
+    if name.removesuffix(".json") not in known and not comes_with_a_channel(job):
+        raise JobError(
+            f"hyperparameters.config = '{name}' is none of {', '.join(known)}{nearest(name, known)}; "
+            "a file of your own comes with a channel: /opt/ml/input/data/CHANNEL/FILE"
+        )
+
+
 def micro_batches_per_step(job):
-    """The number that the trainer will have: the hyperparameter, or what the chosen configuration says."""
+    """The number that the trainer will have; None where only the trainer will see it."""
     name = "train.micro_batches_per_step"
-    config = CONFIGS / f"{job['hyperparameters'].get('config', 'base')}.json"
-    chosen = json.loads(config.read_text()) if config.exists() else {}
-    value = job["hyperparameters"].get(name, chosen.get("train", {}).get("micro_batches_per_step", 4))
-    if not re.fullmatch("[1-9][0-9]*", str(value)):  # a command line's is text
-        raise JobError(f"hyperparameters: {name} = {json.dumps(value)} must be {COUNT.name}")
-    return int(value)
+    if name in job["hyperparameters"]:
+        return int(float(job["hyperparameters"][name]))  # a command line's is text
+    if comes_with_a_channel(job):
+        return None
+    chosen = json.loads((CONFIGS / f"{config_of(job).removesuffix('.json')}.json").read_text())
+    return chosen.get("train", {}).get("micro_batches_per_step", known_options()[name]["default"])
 
 
 def check_ranks(job):
     """As the trainer would, but before an instance is paid for: ranks share a step's micro-batches evenly."""
     micro_batches = micro_batches_per_step(job)
-    if job["ranks_per_host"] is None:
+    if job["ranks_per_host"] is None or micro_batches is None:
         return  # the toolkit counts GPUs there, and the trainer checks
     ranks = job["ranks_per_host"] * job["instances"]["count"]
     if micro_batches % ranks:
@@ -148,11 +173,11 @@ def check_ranks(job):
 
 def hyperparameter(name, value):
     """As the entry script reads it: `section__key` (a dot would not pass a shell's environment), and plain text."""
-    if name != "config" and not re.fullmatch(r"[a-z_0-9]+\.[a-z_0-9]+", name):
-        raise JobError(f"hyperparameter '{name}': names are config or section.key, for example train.epochs")
     text = json.dumps(value) if isinstance(value, bool) else str(value)
+    if not text:
+        raise JobError(f"hyperparameters.{name} is empty, which a shell would leave out; leave the key out instead")
     if not PLAIN.fullmatch(text):
-        raise JobError(f"hyperparameter {name} = '{text}' has other characters than {PLAIN.pattern}")
+        raise JobError(f"hyperparameters.{name} = '{text}' has other characters than {PLAIN.pattern}")
     return name.replace(".", "__"), text
 
 

@@ -11,9 +11,11 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 from artifacts import download_model, upload
-from job_request import CONFIGS, JobError, build_request, read_job
+from job_kinds import JobError
+from job_request import DESCRIPTION, build_request, read_job
 from job_watch import summary, watch
 from service_model import validate
+from upload_check import checked_uploads
 
 EPILOG = """
 --section.key=VALUE goes to the trainer, after the file's hyperparameters: --train.epochs=3
@@ -25,8 +27,7 @@ def parse(arguments):
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    description = str(CONFIGS / "sagemaker_config.json")
-    parser.add_argument("--config", default=description, metavar="FILE", help="describes the job (%(default)s)")
+    parser.add_argument("--config", default=str(DESCRIPTION), metavar="FILE", help="describes the job (%(default)s)")
     parser.add_argument("--name", help="the job's name; default: job_name of the file, and the time")
     parser.add_argument("--upload", action="append", default=[], metavar="CHANNEL=PATH", help="to the channel's s3_uri")
     parser.add_argument("--dry-run", action="store_true", help="print the request, checked, and start nothing")
@@ -55,22 +56,16 @@ def unique_name(prefix):
     return f"{prefix}-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond // 1000:03}"
 
 
-def upload_channels(job, pairs):
-    for pair in pairs:
-        channel, _, path = pair.partition("=")
-        if channel not in job["channels"]:
-            raise JobError(f"--upload {pair}: the job has no channel '{channel}', only {', '.join(job['channels'])}")
-        upload(boto3.client("s3", job["region"]), path, job["channels"][channel]["s3_uri"], print)
-
-
 def start(options, job):
     """Starts the job; its name, or none where it was only to be shown."""
     request = build_request(job, options.name or unique_name(job["job_name"]))
     validate("CreateTrainingJob", request)
+    uploads = checked_uploads(job, options.upload)
     if options.dry_run:
         print(json.dumps(request, indent=2))
         return None
-    upload_channels(job, options.upload)
+    for channel, path in uploads.items():
+        upload(boto3.client("s3", job["region"]), path, job["channels"][channel]["s3_uri"], print)
     boto3.client("sagemaker", job["region"]).create_training_job(**request)
     print(f"started {request['TrainingJobName']}")
     return request["TrainingJobName"]
@@ -107,7 +102,8 @@ def main(arguments, poll_seconds=10):
         print(f"launch.py: AWS: {error}", file=sys.stderr)
         return 4
     except OSError as error:
-        print(f"launch.py: {error}", file=sys.stderr)
+        where = f"'{error.filename}': {error.strerror}" if error.filename else error
+        print(f"launch.py: {where}", file=sys.stderr)
         return 4
     except KeyboardInterrupt:
         print("\nlaunch.py: no longer following; the job goes on (--job NAME --wait, --job NAME --stop)", file=sys.stderr)

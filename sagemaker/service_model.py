@@ -5,7 +5,7 @@ import re
 import botocore.session
 from botocore.validate import ParamValidator
 
-from job_request import JobError
+from job_kinds import JobError
 
 
 def operation_input(operation):

@@ -17,6 +17,7 @@ import launch
 EXAMPLE = Path(__file__).parents[2] / "configs/sagemaker_config.json"
 REGION = "us-east-1"
 BUCKET = "YOUR-BUCKET".lower()
+RECORD = '{"turns": ["hi", "hello"]}\n'
 STEP_LINE = "[1,mpirank:0,algo-1]<stdout>:[rank 0] step=10 epoch=1 train_loss=5.25 learning_rate=0.001 eta=0:01:00"
 
 
@@ -69,8 +70,8 @@ def test_a_job_is_created_described_and_listed(aws, config):
 def test_an_upload_fills_the_channel_before_the_job_starts(aws, config, tmp_path):
     folder = tmp_path / "data"
     (folder / "more").mkdir(parents=True)
-    (folder / "a.jsonl").write_text("{}")
-    (folder / "more/b.jsonl").write_text("{}")
+    (folder / "a.jsonl").write_text(RECORD)
+    (folder / "more/b.jsonl").write_text(RECORD)
     assert launch.main(["--config", config, "--upload", f"training={folder}"]) == 0
     objects = boto3.client("s3", REGION).list_objects_v2(Bucket=BUCKET)["Contents"]
     assert [entry["Key"] for entry in objects] == [
@@ -80,7 +81,7 @@ def test_an_upload_fills_the_channel_before_the_job_starts(aws, config, tmp_path
 
 
 def test_leftovers_in_a_channel_stop_the_upload(aws, config, tmp_path, capsys):
-    (tmp_path / "a.jsonl").write_text("{}")
+    (tmp_path / "a.jsonl").write_text(RECORD)
     boto3.client("s3", REGION).put_object(Bucket=BUCKET, Key="duologue/conversations/old.jsonl", Body=b"")
     assert launch.main(["--config", config, "--upload", f"training={tmp_path / 'a.jsonl'}"]) == 2
     assert "old.jsonl is there already" in capsys.readouterr().err

@@ -80,6 +80,13 @@ REFUSED_DESCRIPTIONS = {
     "the toolkit sets already": lambda job: job.update(mpi_options="-mca pml ucx"),
     "a shell would read": lambda job: job.update(mpi_options="-x A=$HOME"),
     "not a multiple of the job's 20 ranks": lambda job: job["instances"].update(count=5),
+    "config = 'bse' is none of base, big, demo, small_cpu; did you mean 'base'": lambda job: job["hyperparameters"].update(
+        config="bse"
+    ),
+    "config = 'sagemaker_config' is none of": lambda job: job["hyperparameters"].update(config="sagemaker_config"),
+    "config = '/opt/ml/input/data/other/my.json' is none of": lambda job: job["hyperparameters"].update(
+        config="/opt/ml/input/data/other/my.json"
+    ),
 }
 
 
@@ -134,7 +141,13 @@ def test_what_has_no_default_may_be_null(tmp_path):
     validate("CreateTrainingJob", build_request(job(tmp_path, lambda job: job.update(nothing)), "a"))
 
 
-@pytest.mark.parametrize("name, value", [("epochs", 3), ("train.epochs", "3; rm"), ("chat.prompts", "it's")])
+def test_a_configuration_may_come_with_a_channel(tmp_path):
+    own = {"config": "/opt/ml/input/data/training/my.json"}
+    request = build_request(job(tmp_path, lambda job: job.update(hyperparameters=own)), "a")
+    assert request["HyperParameters"]["config"] == own["config"]
+
+
+@pytest.mark.parametrize("name, value", [("epochs", 3), ("chat.prompts", ""), ("chat.prompts", "it's")])
 def test_a_hyperparameter_that_would_not_arrive_is_refused(tmp_path, name, value):
     with pytest.raises(JobError, match=name):
         build_request(job(tmp_path, hyperparameters=[(name, value)]), "a")
@@ -168,6 +181,18 @@ def test_what_the_service_would_refuse_is_refused_here(tmp_path, message):
     with pytest.raises(JobError, match="would be refused") as refusal:
         validate("CreateTrainingJob", request)
     assert message in str(refusal.value)
+
+
+def test_a_description_that_is_not_there_ends_the_client_with_4(tmp_path, capsys):
+    assert launch.main(["--config", str(tmp_path / "job.json"), "--dry-run"]) == 4
+    assert capsys.readouterr().err == f"launch.py: '{tmp_path}/job.json': No such file or directory\n"
+
+
+def test_a_description_that_is_not_json_ends_the_client_with_2(tmp_path, capsys):
+    file = tmp_path / "job.json"
+    file.write_text("{")
+    assert launch.main(["--config", str(file), "--dry-run"]) == 2
+    assert "job.json' is not JSON: " in capsys.readouterr().err
 
 
 def test_a_wrong_description_ends_the_client_with_2(tmp_path, capsys):

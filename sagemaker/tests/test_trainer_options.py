@@ -1,0 +1,115 @@
+"""The client's list of the trainer's options is the built program's, and both refuse the same values."""
+
+import subprocess
+
+import pytest
+
+from job_kinds import JobError
+from trainer_options import FILE, check_option, file_text, kind_of, preprocess_options, trainer_options
+
+
+def test_the_file_holds_what_the_built_programs_say(bin_folder):
+    assert FILE.read_text() == file_text(bin_folder), "run sagemaker/trainer_options.py BIN_FOLDER"
+
+
+TAKEN = [
+    ("train.epochs", 3),
+    ("train.epochs", "1e2"),
+    ("train.micro_batches_per_step", 1048576),
+    ("train.learning_rate", 0.0005),
+    ("train.learning_rate", "5e-4"),
+    ("train.seed", 0),
+    ("model.norm", "pre"),
+    ("device.graphs", False),
+    ("device.graphs", "true"),
+    ("chat.prompts", "7"),
+]
+REFUSED = [
+    ("train.epochs", -1),
+    ("train.epochs", 1.5),
+    ("train.epochs", "three"),
+    ("train.epochs", "007"),
+    ("train.epochs", True),
+    ("train.micro_batches_per_step", 1048577),
+    ("train.learning_rate", "NaN"),
+    ("train.learning_rate", 11),
+    ("train.seed", "1e999"),
+    ("train.seed", -1),
+    ("model.norm", "Pre"),
+    ("model.norm", ""),
+    ("device.graphs", 1),
+    ("device.graphs", "yes"),
+]
+
+
+def trainer_takes(bin_folder, folder, name, value):
+    """Its status is 2 for an option, and another one for the data that are not there."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    command = [bin_folder / "duologue", "train", f"--data.path={folder}/none", f"--output.path={folder}", f"--{name}={text}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    return done.returncode != 2
+
+
+@pytest.mark.parametrize("name, value", TAKEN)
+def test_what_the_trainer_takes_is_taken(bin_folder, tmp_path, name, value):
+    check_option(name, value)
+    assert trainer_takes(bin_folder, tmp_path, name, value)
+
+
+@pytest.mark.parametrize("name, value", REFUSED)
+def test_what_the_trainer_refuses_is_refused_with_what_it_must_be(bin_folder, tmp_path, name, value):
+    with pytest.raises(JobError, match=f"hyperparameters.{name} = .* must be .+"):
+        check_option(name, value)
+    assert not trainer_takes(bin_folder, tmp_path, name, value)
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("train.epoch", "the trainer has no such option; did you mean 'train.epochs'"),
+        ("epochs", "did you mean 'train.epochs'"),
+        ("preprocess.vocabulary-size", "did you mean 'preprocess.vocabulary_size'"),
+        ("nothing.like_it", "the trainer has no such option$"),
+        ("output.path", "the container sets this itself"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_the_nearest_name(name, message):
+    with pytest.raises(JobError, match=message):
+        check_option(name, "1")
+
+
+def test_preprocessing_takes_its_choices_and_counts():
+    check_option("preprocess.format", "topical-chat")
+    check_option("preprocess.vocabulary_size", 32000)
+    with pytest.raises(JobError, match="must be one of auto, "):
+        check_option("preprocess.format", "csv")
+    with pytest.raises(JobError, match="must be a whole number from 0"):
+        check_option("preprocess.min_count", -1)
+
+
+def test_help_is_read_whatever_its_columns():
+    text = """Options:
+  -h,--help      Print this
+  --config TEXT  JSON file (a file)
+
+train
+  --train.epochs=10
+      passes over the data, (as many as
+      you like) (an integer of at least 1)
+  --train.norm="pre"   x (a, b or c)
+  --train.on=true  x (true or false)
+
+See also (the README or not).
+"""
+    assert dict(trainer_options(text)) == {
+        "train.epochs": {"type": "integer", "least": 1, "default": 10},
+        "train.norm": {"type": "choice", "choices": ["a", "b", "c"], "default": "pre"},
+        "train.on": {"type": "switch", "default": True},
+    }
+    assert dict(preprocess_options("  --min-count INT=1   words\n  --to FILE  x\n  --how ENUM:{a->0,b->1}\n     x\n")) == {
+        "preprocess.min_count": {"type": "integer", "least": 0},
+        "preprocess.to": {"type": "text"},
+        "preprocess.how": {"type": "choice", "choices": ["a", "b"]},
+    }
+    assert kind_of("a number from 1e-06 to 1") == {"type": "number", "least": 1e-06, "most": 1}
