@@ -77,6 +77,30 @@ TEST_F(SavedModelFolder, ReplacesAnOlderOneAndLeavesNothingBeside) {
     EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);
 }
 
+TEST_F(SavedModelFolder, ReplacesNothingButAModel) {
+    const std::string precious = folder_ + "/thesis.txt";
+    write_file_durably(precious, "x");
+    try {
+        save();
+        ADD_FAILURE() << "the folder was replaced";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::kInputOutput);
+        EXPECT_THAT(error.what(), HasSubstr("thesis.txt"));
+    }
+    EXPECT_THROW(save_model(precious, card_, vocabulary_, values_), Error);
+    EXPECT_EQ(read_file(precious), "x");
+}
+
+TEST_F(SavedModelFolder, FollowsALinkToTheFolderThatItReplaces) {
+    save();
+    const std::string link = root_ + "/newest";
+    std::filesystem::create_directory_symlink("model", link);
+    card_.steps = 43;
+    save_model(link, card_, vocabulary_, values_);
+    EXPECT_TRUE(std::filesystem::is_symlink(link));
+    EXPECT_EQ(load_model(folder_).card.steps, 43);
+}
+
 /// The number of a process that is no more.
 pid_t ended_process() {
     const pid_t child = fork();

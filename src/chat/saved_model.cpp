@@ -1,21 +1,14 @@
 // The files of a saved model, written as a whole folder.
 #include "duologue/chat/saved_model.h"
 
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <charconv>
-#include <csignal>
-#include <cstdio>
-#include <cstring>
+#include <algorithm>
 #include <filesystem>
 
 #include "duologue/core/durable_file.h"
 #include "duologue/core/error.h"
 #include "duologue/core/hash.h"
 #include "huggingface.h"
+#include "pending_folder.h"
 #include "safetensors.h"
 
 namespace duologue {
@@ -38,89 +31,37 @@ std::vector<std::span<T>> pieces_of(const ParameterTable& table, std::span<T> va
     return pieces;
 }
 
-std::string parent_of(const std::string& path) {
-    const std::string parent = fs::path(path).parent_path().string();
-    return parent.empty() ? "." : parent;
+constexpr const char* kWeightsFile = "model.safetensors";
+constexpr const char* kConfigFile = "config.json";
+constexpr const char* kVocabularyFile = "vocabulary.json";
+constexpr const char* kTokenizerFile = "tokenizer.json";
+constexpr const char* kTokenizerConfigFile = "tokenizer_config.json";
+
+bool is_of_a_model(const std::string& name) {
+    const auto files = {kWeightsFile, kConfigFile, kVocabularyFile, kTokenizerFile, kTokenizerConfigFile};
+    return std::any_of(files.begin(), files.end(), [&name](const char* file) { return name == file; });
 }
-
-/// Whether `name` is "STEM.PID.part" of a process that is no more. It may be of this process's number: containers give
-/// the same ones again.
-bool is_leftover(const std::string& name, const std::string& stem) {
-    constexpr std::string_view kEnd = ".part";
-    if (!name.starts_with(stem + ".") || !name.ends_with(kEnd)) return false;
-    const std::size_t begin = stem.size() + 1;
-    if (name.size() <= begin + kEnd.size()) return false;
-    pid_t process = 0;
-    const char* end = name.data() + name.size() - kEnd.size();
-    const auto [rest, problem] = std::from_chars(name.data() + begin, end, process);
-    if (problem != std::errc() || rest != end || process <= 0) return false;
-    return process == getpid() || (kill(process, 0) != 0 && errno == ESRCH);
-}
-
-/// Removes what killed processes left of the folder that was to become `final_path`.
-void remove_leftovers(const std::string& final_path) {
-    const std::string stem = fs::path(final_path).filename().string();
-    std::error_code problem;
-    std::vector<fs::path> found;
-    for (const fs::directory_entry& entry : fs::directory_iterator(parent_of(final_path), problem)) {
-        if (is_leftover(entry.path().filename().string(), stem)) found.push_back(entry.path());
-    }
-    for (const fs::path& path : found) fs::remove_all(path, problem);
-}
-
-/// A folder that comes into being whole; without commit() nothing of it stays.
-class PendingFolder {
-   public:
-    explicit PendingFolder(const std::string& final_path)
-        : final_path_(final_path.substr(0, final_path.find_last_not_of('/') + 1)),
-          path_(fmt::format("{}.{}.part", final_path_, getpid())) {
-        remove_leftovers(final_path_);
-        std::error_code problem;
-        fs::create_directories(path_, problem);
-        require(!problem, ErrorCode::kInputOutput, "cannot create the folder '{}': {}", path_, problem.message());
-    }
-    ~PendingFolder() {
-        std::error_code ignored;
-        fs::remove_all(path_, ignored);
-    }
-    PendingFolder(const PendingFolder&) = delete;
-    PendingFolder& operator=(const PendingFolder&) = delete;
-    PendingFolder(PendingFolder&&) = delete;
-    PendingFolder& operator=(PendingFolder&&) = delete;
-
-    [[nodiscard]] const std::string& path() const { return path_; }
-
-    /// Puts the folder in its place. An older folder there changes places with it in one step and is then removed.
-    void commit() {
-        put_in_place();
-        sync_folder(parent_of(final_path_));
-    }
-
-   private:
-    void put_in_place() const {
-        if (!fs::exists(final_path_)) return move(path_, final_path_);
-        if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, final_path_.c_str(), RENAME_EXCHANGE) == 0) return;
-        // Some network file systems cannot exchange: the older folder stays beside until the new one is in place.
-        require(errno == EINVAL || errno == ENOSYS, ErrorCode::kInputOutput, "cannot replace the folder '{}': {}",
-                final_path_, std::strerror(errno));
-        const std::string older = path_ + ".older";
-        move(final_path_, older);
-        move(path_, final_path_);
-        move(older, path_);
-    }
-    static void move(const std::string& from, const std::string& to) {
-        require(std::rename(from.c_str(), to.c_str()) == 0, ErrorCode::kInputOutput,
-                "cannot rename the folder '{}' to '{}': {}", from, to, std::strerror(errno));
-    }
-
-    std::string final_path_;
-    std::string path_;
-};
 
 }  // namespace
 
 Transformer make_transformer(const ModelCard& card, const Vocabulary& vocabulary) {
     return {card.model, vocabulary.size(), Precision::kF32, card.max_context_tokens, card.max_reply_tokens};
+}
+
+void require_room_for_model(const std::string& folder) {
+    std::error_code problem;
+    const fs::file_status status = fs::status(folder, problem);
+    if (status.type() == fs::file_type::not_found) return;
+    require(fs::is_directory(status), ErrorCode::kInputOutput,
+            "a model cannot be written to '{}', which is not a folder; name another", folder);
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder, problem)) {
+        const std::string name = entry.path().filename().string();
+        require(is_of_a_model(name), ErrorCode::kInputOutput,
+                "a model would replace the folder '{}', in which there is '{}', which is no part of a model; name "
+                "another folder, or move that away",
+                folder, name);
+    }
+    require(!problem, ErrorCode::kInputOutput, "cannot list the folder '{}': {}", folder, problem.message());
 }
 
 void save_model(const std::string& folder, const ModelCard& card, const Vocabulary& vocabulary,
@@ -129,13 +70,14 @@ void save_model(const std::string& folder, const ModelCard& card, const Vocabula
     const ParameterTable& table = model.parameters();
     require(std::ssize(values) == table.elements(), ErrorCode::kInternal, "{} values for a model of {}", values.size(),
             table.elements());
+    require_room_for_model(folder);
     PendingFolder pending(folder);
     const std::string config = huggingface_config(card, vocabulary);
-    write_file_durably(pending.path() + "/config.json", config);
-    write_file_durably(pending.path() + "/vocabulary.json", vocabulary.serialize());
-    write_file_durably(pending.path() + "/tokenizer.json", huggingface_tokenizer(vocabulary));
-    write_file_durably(pending.path() + "/tokenizer_config.json", huggingface_tokenizer_config());
-    PendingFile weights(pending.path() + "/model.safetensors");
+    write_file_durably(pending.file(kConfigFile), config);
+    write_file_durably(pending.file(kVocabularyFile), vocabulary.serialize());
+    write_file_durably(pending.file(kTokenizerFile), huggingface_tokenizer(vocabulary));
+    write_file_durably(pending.file(kTokenizerConfigFile), huggingface_tokenizer_config());
+    PendingFile weights(pending.file(kWeightsFile));
     write_safetensors(weights.temporary_path(), huggingface_tensors(table),
                       {{kConfigHash, hash_text(fnv1a(config))}, {kVocabularyHash, vocabulary.hash()}},
                       pieces_of(table, values));

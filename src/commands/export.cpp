@@ -30,6 +30,7 @@ void require_file(const std::string& path) {
 int export_model(const Program& program, const ExportArguments& arguments) {
     require_sections(program, {});
     require_file(arguments.checkpoint);
+    require_room_for_model(arguments.output);
     const Checkpoint checkpoint = read_checkpoint(arguments.checkpoint);
     Config config;
     read_config(config, checkpoint.summary.config, arguments.checkpoint);

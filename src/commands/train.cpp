@@ -80,13 +80,16 @@ TrainerSettings trainer_settings(const Setup& setup) {
             .progress = detect_progress_style()};
 }
 
+std::string model_folder(const Config& config) { return in_folder(config.output.path, "model"); }
+
 void prepare_output(const Config& config, const World& world) {
     if (world.rank() != 0) return;
     std::error_code problem;
     std::filesystem::create_directories(config.output.path, problem);
     require(!problem, ErrorCode::kInputOutput, "cannot make the folder '{}': {}", config.output.path,
             problem.message());
-    if (!config.chat.prompts.empty()) (void)read_file(config.chat.prompts);  // missing: told now, not after training
+    require_room_for_model(model_folder(config));  // told now, not after training
+    if (!config.chat.prompts.empty()) (void)read_file(config.chat.prompts);
 }
 
 void log_end(const TrainingResult& result, const Log& log) {
@@ -121,7 +124,7 @@ TrainingResult train_and_save(const Config& config, World& world, const StopRequ
     const std::vector<float> parameters = trainer.parameters();
     if (world.rank() == 0) {
         const auto token = world.busy("writing the model");
-        const std::string folder = in_folder(config.output.path, "model");
+        const std::string folder = model_folder(config);
         save_model(folder,
                    {.model = config.model,
                     .max_context_tokens = config.data.max_context_tokens,
@@ -141,7 +144,7 @@ void chat_at_end(const Config& config, Program& program) {
         terminal.input = ChatInput::kText;
         terminal.text = read_file(config.chat.prompts);
     }
-    const std::string folder = in_folder(config.output.path, "model");
+    const std::string folder = model_folder(config);
     Speaker speaker(load_model(folder), open_device(config.device, 1));
     Session session(speaker.generator(), speaker.vocabulary(), config.chat, speaker.card().max_context_tokens);
     if (terminal.input != ChatInput::kPiped) Log().info("{}", describe(speaker));

@@ -29,7 +29,11 @@ struct SavedModel {
 /// The model that the card describes, to run in f32.
 [[nodiscard]] Transformer make_transformer(const ModelCard& card, const Vocabulary& vocabulary);
 
-/// Writes `folder` whole or not at all, replacing an older one: model.safetensors, config.json (MarianMTModel; for
+/// kInputOutput where save_model() would replace anything but an older model: `folder` may be missing, empty, or hold a
+/// model's files and nothing else. Ask before a long work whose model is to be written there.
+void require_room_for_model(const std::string& folder);
+
+/// Writes `folder` whole or not at all, replacing an older model: model.safetensors, config.json (MarianMTModel; for
 /// pre-norm PegasusForConditionalGeneration, which is that architecture), tokenizer.json, tokenizer_config.json,
 /// vocabulary.json. `values` f32 [elements()] of the card's model. kInputOutput.
 void save_model(const std::string& folder, const ModelCard& card, const Vocabulary& vocabulary,
