@@ -51,6 +51,16 @@ end_with_ranks() {
     done
 }
 
+# mpirun reads a terminal only in whose foreground it is, which it is not in a session of its own: cat reads for it. Where
+# these scripts run in the background, cat finds the end of the input instead of being stopped.
+relay=
+if [ -t 0 ]; then
+    export DUOLOGUE_INPUT=typed # there is a person to be asked
+    exec 3<&0 < <(trap '' INT TTIN && exec cat <&3)
+    relay=$!
+    exec 3<&-
+fi
+
 setsid mpirun "$@" <&0 &
 job=$!
 # Ctrl-C reaches the whole process group; the watch ends with the job and not with the request to stop it.
@@ -72,6 +82,7 @@ wait_for() {
 
 wait_for "$job"
 ended_with=$status
+[ -z "$relay" ] || kill "$relay" 2>/dev/null || true
 wait_for "$watch"
 [ "$status" -eq 0 ] || exit "$status"
 exit "$ended_with"

@@ -51,14 +51,18 @@ std::string history_path() {
     return problem ? "" : folder + "/duologue/history";
 }
 
+/// launch/ranks.sh says where lines come from a terminal: they pass through a pipe of its own.
+duologue::Started how_started(const std::string& rank) {
+    if (rank.empty()) return duologue::Started::kDirectly;
+    return environment("DUOLOGUE_INPUT") == "typed" ? duologue::Started::kForAPerson : duologue::Started::kByLauncher;
+}
+
 Environment read_environment() {
     std::string rank;  // Open MPI's mpirun, other launchers, Slurm
     for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"}) {
         if (rank.empty()) rank = environment(name);
     }
-    return {.launched = rank.empty() ? duologue::Launched::kDirectly : duologue::Launched::kByLauncher,
-            .rank = std::atoi(rank.c_str()),
-            .history_path = history_path()};
+    return {.started = how_started(rank), .rank = std::atoi(rank.c_str()), .history_path = history_path()};
 }
 
 void declare_commands(Program& program) {

@@ -1,14 +1,20 @@
-// Views, arenas, random numbers and bfloat16 rounding.
+// Views, arenas, random numbers, bfloat16 rounding and locks of folders.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <thread>
 #include <vector>
 
 #include "duologue/core/arena.h"
 #include "duologue/core/error.h"
+#include "duologue/core/folder_lock.h"
 #include "duologue/core/random.h"
 #include "duologue/core/tensor.h"
+#include "support/temporary_folder.h"
 
 namespace duologue {
 namespace {
@@ -68,6 +74,26 @@ TEST(Random, BoundedNumbersAreUniform) {
     std::vector<int> counts(7);
     for (int i = 0; i < 70000; ++i) ++counts[stream.below(7)];
     for (const int count : counts) EXPECT_NEAR(count, 10000, 500);
+}
+
+TEST(FolderLock, IsHeldByOneAtATimeAndWaitedFor) {
+    const TemporaryFolder folder;
+    auto first = std::make_unique<FolderLock>(folder.path(), "a test", 0.0);
+    EXPECT_TRUE(first->held());
+    try {
+        const FolderLock second(folder.path(), "a test", 0.1);
+        ADD_FAILURE() << "two hold it";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::kInputOutput);
+        EXPECT_THAT(error.what(), testing::HasSubstr("a test is already at work in '" + folder.path()));
+    }
+    std::thread ending([&first] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+        first.reset();
+    });
+    const FolderLock next(folder.path(), "a test", 60.0);
+    EXPECT_TRUE(next.held());
+    ending.join();
 }
 
 TEST(Bfloat16, RoundsToNearestEven) {

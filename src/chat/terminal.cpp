@@ -63,9 +63,10 @@ bool parent_reads_terminal() {
 
 }  // namespace
 
-ChatInput detect_input(Launched launched) {
+ChatInput detect_input(Started started) {
+    if (started == Started::kForAPerson) return ChatInput::kForwarded;
     if (isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1) return ChatInput::kEditing;
-    if (launched == Launched::kByLauncher && parent_reads_terminal()) return ChatInput::kForwarded;
+    if (started == Started::kByLauncher && parent_reads_terminal()) return ChatInput::kForwarded;
     return ChatInput::kPiped;
 }
 

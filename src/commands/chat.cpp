@@ -19,13 +19,13 @@ int chat(Program& program, const ChatArguments& arguments) {
     const Config config = effective_config(program, "");
     Speaker speaker(load_model(arguments.model), open_device(config.device, 1));
     Session session(speaker.generator(), speaker.vocabulary(), config.chat, speaker.card().max_context_tokens);
-    ChatTerminal terminal{.input = detect_input(program.environment.launched),
+    ChatTerminal terminal{.input = detect_input(program.environment.started),
                           .history_path = program.environment.history_path};
     if (!arguments.prompts.empty()) {
         terminal.input = ChatInput::kText;
         for (const std::string& prompt : arguments.prompts) terminal.text += prompt + "\n";
     }
-    if (terminal.input == ChatInput::kEditing) std::cout << describe(speaker) << "\n";
+    greet(speaker, terminal.input);
     program.stop_on_signals(StopOn::kInterrupt);
     (void)run_chat(session, terminal, program.stop.wanted);
     return 0;
@@ -33,10 +33,13 @@ int chat(Program& program, const ChatArguments& arguments) {
 
 }  // namespace
 
-std::string describe(const Speaker& speaker) {
-    return fmt::format("{:.1f} million parameters, {} words, {} steps of training. /help lists commands, /quit ends.",
-                       static_cast<double>(speaker.model().parameters().parameters()) * 1e-6,
-                       speaker.vocabulary().size(), speaker.card().steps);
+void greet(const Speaker& speaker, ChatInput input) {
+    if (input != ChatInput::kEditing && input != ChatInput::kForwarded) return;
+    std::cout << fmt::format(
+                     "{:.2f} million parameters, {} words, {} steps of training. /help lists commands, /quit ends.",
+                     static_cast<double>(speaker.model().parameters().parameters()) * 1e-6, speaker.vocabulary().size(),
+                     speaker.card().steps)
+              << std::endl;
 }
 
 void add_sampling_options(CLI::App& command, Program& program) {

@@ -181,7 +181,7 @@ Findings examine_all(const Config& config, World& world, const Place& place) {
 
 int doctor(Program& program, const DoctorArguments& arguments) {
     const Config config = effective_config(program, arguments.config);
-    if (program.environment.launched == Launched::kByLauncher) {
+    if (program.environment.started != Started::kDirectly) {
         program.world.emplace(&program.argc, &program.argv, Launch{.rank = program.environment.rank});
         program.world->set_timeout_seconds(config.distributed.timeout_seconds);
     }

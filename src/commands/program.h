@@ -19,7 +19,7 @@ namespace duologue {
 
 /// What main has read of the environment.
 struct Environment {
-    Launched launched = Launched::kDirectly;
+    Started started = Started::kDirectly;
     int rank = 0;              ///< as the launcher says
     std::string history_path;  ///< of the chat's lines; "" where there is no home
 };
@@ -59,8 +59,8 @@ void add_sampling_options(CLI::App& command, Program& program);
 /// kConfiguration where an override is of another section than these: it would have no effect on this command.
 void require_sections(const Program& program, const std::vector<std::string>& sections);
 
-/// What a person is told before a conversation.
-[[nodiscard]] std::string describe(const Speaker& speaker);
+/// Tells a person what there is to talk with; a program's input gets nothing but replies.
+void greet(const Speaker& speaker, ChatInput input);
 
 /// The defaults, then the file (where not ""), then the overrides of the command line, checked.
 [[nodiscard]] Config effective_config(const Program& program, const std::string& config_path);

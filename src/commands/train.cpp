@@ -11,6 +11,7 @@
 #include "duologue/comm/communicator.h"
 #include "duologue/core/durable_file.h"
 #include "duologue/core/error.h"
+#include "duologue/core/folder_lock.h"
 #include "duologue/core/hash.h"
 #include "duologue/core/log.h"
 #include "duologue/core/report.h"
@@ -21,6 +22,8 @@
 namespace duologue {
 
 namespace {
+
+constexpr double kLockPatienceSeconds = 5.0;
 
 std::string in_folder(const std::string& folder, std::string_view name) {
     return (std::filesystem::path(folder) / name).string();
@@ -82,14 +85,20 @@ TrainerSettings trainer_settings(const Setup& setup) {
 
 std::string model_folder(const Config& config) { return in_folder(config.output.path, "model"); }
 
-void prepare_output(const Config& config, const World& world) {
-    if (world.rank() != 0) return;
+/// Rank 0 holds the folder as long as this lives; a job that starts again waits for what is left of its last life.
+std::unique_ptr<FolderLock> prepare_output(const Config& config, World& world, const Log& log) {
+    if (world.rank() != 0) return nullptr;
     std::error_code problem;
     std::filesystem::create_directories(config.output.path, problem);
     require(!problem, ErrorCode::kInputOutput, "cannot make the folder '{}': {}", config.output.path,
             problem.message());
     require_room_for_model(model_folder(config));  // told now, not after training
     if (!config.chat.prompts.empty()) (void)read_file(config.chat.prompts);
+    const auto token = world.busy("waiting for the output folder");
+    auto lock = std::make_unique<FolderLock>(config.output.path, "a training", kLockPatienceSeconds);
+    if (!lock->held())
+        log.warning("'{}' cannot be locked: nothing keeps a second training out of it", config.output.path);
+    return lock;
 }
 
 void log_end(const TrainingResult& result, const Log& log) {
@@ -103,7 +112,7 @@ void log_end(const TrainingResult& result, const Log& log) {
 
 /// Trains; rank 0 writes the model when the configured end is reached.
 TrainingResult train_and_save(const Config& config, World& world, const StopRequest& stop, const Log& log) {
-    prepare_output(config, world);
+    const std::unique_ptr<FolderLock> output = prepare_output(config, world, log);
     Setup setup(config, world, log);
     Trainer trainer(trainer_settings(setup), {.backend = *setup.device.backend,
                                               .communicator = *setup.device.communicator,
@@ -138,7 +147,7 @@ TrainingResult train_and_save(const Config& config, World& world, const StopRequ
 
 /// The chat after training, on the rank that is left.
 void chat_at_end(const Config& config, Program& program) {
-    ChatTerminal terminal{.input = detect_input(program.environment.launched),
+    ChatTerminal terminal{.input = detect_input(program.environment.started),
                           .history_path = program.environment.history_path};
     if (!config.chat.prompts.empty()) {
         terminal.input = ChatInput::kText;
@@ -147,7 +156,7 @@ void chat_at_end(const Config& config, Program& program) {
     const std::string folder = model_folder(config);
     Speaker speaker(load_model(folder), open_device(config.device, 1));
     Session session(speaker.generator(), speaker.vocabulary(), config.chat, speaker.card().max_context_tokens);
-    if (terminal.input != ChatInput::kPiped) Log().info("{}", describe(speaker));
+    greet(speaker, terminal.input);
     program.stop_on_signals(StopOn::kInterrupt);
     const std::int64_t lines = run_chat(session, terminal, program.stop.wanted);
     if (lines == 0 && terminal.input == ChatInput::kPiped) {

@@ -74,6 +74,18 @@ TEST_F(RunningJob, StopsInOrderWhenMpirunForwardsTheUserSignal) {
 }
 
 // mpirun kills its ranks a second later, saved or not; nothing but the steps since the last checkpoint may be lost.
+TEST_F(RunningJob, LetsNoSecondOneIntoItsFolder) {
+    Job job(fmt::format("exec {} -n 2 --bind-to none {}", RANKS_SCRIPT, train(run_, "--train.steps=100000")));
+    ASSERT_TRUE(job.says("step=10 ", kStart)) << job.output();
+    const Outcome second = run(train_on(1, run_, "--train.steps=100000"));
+    EXPECT_EQ(second.status, 4) << second.output;
+    EXPECT_THAT(second.output, HasSubstr("a training is already at work in '" + run_));
+    job.signal(SIGTERM);
+    const Outcome first = job.finish(kEnd);
+    EXPECT_EQ(first.status, 0) << first.output;
+    EXPECT_THAT(first.output, HasSubstr("stopped at step"));
+}
+
 TEST_F(RunningJob, GoesOnAfterMpirunItselfWasTerminated) {
     Job job(train_on(2, run_));
     ASSERT_TRUE(job.says("step=30 ", kStart)) << job.output();

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Ctrl-C in a terminal while launch/ranks.sh trains with two ranks: they save a checkpoint and the job ends with 0.
+"""launch/ranks.sh in a terminal: Ctrl-C while two ranks train saves a checkpoint and ends with 0; the chat after training reads what is typed.
 
 usage: terminal_test.py FOLDER_OF_PROGRAMS SAMPLE_FOLDER
 """
@@ -53,21 +53,37 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
 
 
+def training(programs, sample, run, *options):
+    return Terminal([str(RANKS_SCRIPT), "-n", "2", "--bind-to", "none", f"{programs}/duologue", "train",
+                     "--config", f"{sample}/config.json", f"--output.path={run}", *options])
+
+
+def check_interrupt(programs, sample, run):
+    terminal = training(programs, sample, run, "--train.steps=100000")
+    terminal.wait_for(r"step [0-9]+/[0-9]+  epoch", START_SECONDS)  # the line in place: mpirun's terminal is seen
+    os.write(terminal.master, b"\x03")
+    status = terminal.finish(END_SECONDS)
+    assert status == 0, f"exit status {status}:\n{terminal.output}"
+    stopped = re.search(r"stopped at step ([0-9]+) and saved", terminal.output)
+    assert stopped, terminal.output
+    checkpoint = run / "checkpoints" / f"step-{int(stopped[1]):09d}.h5"
+    assert checkpoint.is_file(), f"there is no {checkpoint}:\n{terminal.output}"
+
+
+def check_chat(programs, sample, run):
+    terminal = training(programs, sample, run, "--chat.at_end=auto")
+    terminal.wait_for(r"words, 60 steps of training.*/help[^$]*you> ", START_SECONDS)
+    os.write(terminal.master, b"hello !\n")
+    terminal.wait_for(r"bot> [^$]*you> ", END_SECONDS)
+    os.write(terminal.master, b"\x04")
+    status = terminal.finish(END_SECONDS)
+    assert status == 0, f"exit status {status}:\n{terminal.output}"
+
+
 def main():
-    programs, sample = sys.argv[1:]
-    with tempfile.TemporaryDirectory() as folder:
-        run = pathlib.Path(folder) / "run"
-        terminal = Terminal(
-            [str(RANKS_SCRIPT), "-n", "2", "--bind-to", "none", f"{programs}/duologue", "train",
-             "--config", f"{sample}/config.json", f"--output.path={run}", "--train.steps=100000"])
-        terminal.wait_for(r"step [0-9]+/[0-9]+  epoch", START_SECONDS)  # the line in place: mpirun's terminal is seen
-        os.write(terminal.master, b"\x03")
-        status = terminal.finish(END_SECONDS)
-        assert status == 0, f"exit status {status}:\n{terminal.output}"
-        stopped = re.search(r"stopped at step ([0-9]+) and saved", terminal.output)
-        assert stopped, terminal.output
-        checkpoint = run / "checkpoints" / f"step-{int(stopped[1]):09d}.h5"
-        assert checkpoint.is_file(), f"there is no {checkpoint}:\n{terminal.output}"
+    for check in (check_interrupt, check_chat):
+        with tempfile.TemporaryDirectory() as folder:
+            check(*sys.argv[1:], pathlib.Path(folder) / "run")
 
 
 if __name__ == "__main__":

@@ -23,10 +23,15 @@ struct ChatTerminal {
     std::string text;          ///< kText: one prompt a line
 };
 
-/// Who is at standard input. `launched`: a launcher such as mpirun started this process, so its standard input is a
-/// pipe even where a person sits at the launcher's terminal.
-enum class Launched : std::uint8_t { kDirectly, kByLauncher };
-[[nodiscard]] ChatInput detect_input(Launched launched);
+/// How this process came to be.
+enum class Started : std::uint8_t {
+    kDirectly,
+    kByLauncher,  ///< by mpirun, for example, so that standard input is a pipe even where a person is at its terminal
+    kForAPerson,  ///< the launcher knows that what it forwards is typed at a terminal
+};
+
+/// Who is at standard input.
+[[nodiscard]] ChatInput detect_input(Started started);
 
 /// Talks until the input ends, /quit, or `interrupted` at the prompt; returns the number of lines read. Replies go to
 /// standard output; with kPiped, what the program itself has to say goes to standard error.
