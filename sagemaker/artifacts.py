@@ -48,11 +48,15 @@ def upload(s3, path, channel_uri, say):
         s3.upload_file(str(file), bucket, prefix + name)
 
 
+def require_new(folder):
+    if folder.exists() and any(folder.iterdir()):
+        raise JobError(f"'{folder}' is not empty: name a new folder for the model")
+
+
 def download_model(s3, model_uri, folder):
     """Fetches model.tar.gz and unpacks it; the folder is then what `duologue chat` opens. All of it arrives, or nothing."""
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise JobError(f"'{folder}' is not empty: name a new folder for the model")
+    require_new(folder)
     folder.mkdir(parents=True, exist_ok=True)
     bucket, key = bucket_and_prefix(model_uri)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as name:

@@ -60,7 +60,7 @@ MCA_KEYS_OF_THE_TOOLKIT = (
     "btl_vader_single_copy_mechanism",
 )
 # The toolkit joins its command to one line for a shell; other characters would be read by that shell.
-PLAIN = re.compile(r"[A-Za-z0-9_./:=,+-]+")
+PLAIN = re.compile(r"[A-Za-z0-9_./:=,+-]*")
 
 
 def with_defaults(given, known, where):
@@ -69,7 +69,7 @@ def with_defaults(given, known, where):
         raise JobError(f"{where} must be an object with the keys {', '.join(known)}, not {json.dumps(given)}")
     for key in given:
         if key not in known:
-            raise JobError(f"{where} has no key '{key}'{nearest(key, known)}")
+            raise JobError(f"{where} has no key '{key}'" + (nearest(key, known) or f"; its keys are {', '.join(known)}"))
     for key, (kind, default) in known.items():
         if default is ... and key not in given:
             raise JobError(f"{where} lacks '{key}'")
@@ -78,10 +78,18 @@ def with_defaults(given, known, where):
     return {**{key: default for key, (_, default) in known.items() if default is not ...}, **given}
 
 
+def without_twins(pairs):
+    """An object of JSON; of a key that stands twice, Python would drop the first without a word."""
+    for number, (key, _) in enumerate(pairs):
+        if key in dict(pairs[:number]):
+            raise JobError(f"the key '{key}' stands twice in one object")
+    return dict(pairs)
+
+
 def read_job(path, hyperparameters=()):
     """The description in a file; `hyperparameters` are pairs that come after the file's."""
     try:
-        job = json.loads(Path(path).read_text())
+        job = json.loads(Path(path).read_text(), object_pairs_hook=without_twins)
     except ValueError as error:
         raise JobError(f"'{path}' is not JSON: {error}") from error
     job = with_defaults(job, JOB, "the job")
@@ -158,7 +166,7 @@ def micro_batches_per_step(job):
     if comes_with_a_channel(job):
         return None
     chosen = json.loads((CONFIGS / f"{config_of(job).removesuffix('.json')}.json").read_text())
-    return chosen.get("train", {}).get("micro_batches_per_step", known_options()[name]["default"])
+    return chosen.get("train", {}).get("micro_batches_per_step", int(known_options()[name]["default"]))
 
 
 def check_ranks(job):
@@ -174,8 +182,6 @@ def check_ranks(job):
 def hyperparameter(name, value):
     """As the entry script reads it: `section__key` (a dot would not pass a shell's environment), and plain text."""
     text = json.dumps(value) if isinstance(value, bool) else str(value)
-    if not text:
-        raise JobError(f"hyperparameters.{name} is empty, which a shell would leave out; leave the key out instead")
     if not PLAIN.fullmatch(text):
         raise JobError(f"hyperparameters.{name} = '{text}' has other characters than {PLAIN.pattern}")
     return name.replace(".", "__"), text

@@ -5,21 +5,28 @@ import argparse
 import json
 import sys
 from datetime import datetime, timezone
+from pathlib import Path
 
-import boto3
-from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError
+try:
+    import boto3
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+except ImportError as missing:
+    print(f"launch.py: {missing}: `pip install boto3` in an environment of its own (sagemaker/README.md)", file=sys.stderr)
+    sys.exit(4)
 
-from artifacts import download_model, upload
-from job_kinds import JobError
+from artifacts import download_model, require_new, upload
+from job_kinds import JobError, nearest
 from job_request import DESCRIPTION, build_request, read_job
 from job_watch import summary, watch
 from service_model import validate
 from upload_check import checked_uploads
 
 EPILOG = """
---section.key=VALUE goes to the trainer, after the file's hyperparameters: --train.epochs=3
-Exit status: 0; 1 where the job failed; 2 where the description is wrong; 4 where AWS refused or files could not be read.
+--section.key=VALUE goes to the trainer, after the file's hyperparameters: --train.epochs=3 (`duologue train --help` lists
+them). Which of configs/ the trainer begins with is said in the job's file, as hyperparameters.config.
+Exit status: 0; 1 where the job failed; 2 where the description, an option or the data are wrong; 4 where AWS refused, or
+files could not be read or written.
 """
 
 
@@ -36,24 +43,38 @@ def parse(arguments):
     parser.add_argument("--stop", action="store_true", help="let the job save and end")
     parser.add_argument("--download", metavar="DIR", help="fetch the model of a job that has ended; waits for that")
     options, rest = parser.parse_known_args(arguments)
-    options.hyperparameters = [hyperparameter(parser, argument) for argument in rest]
+    options.hyperparameters = list(hyperparameters(parser, rest))
     if options.stop and not options.job:
         parser.error("--stop needs --job NAME")
     if options.job and (options.upload or options.dry_run or rest):
         parser.error("--job NAME is a job that is there already: it takes no data and no options any more")
+    if options.job and not (options.wait or options.stop or options.download):
+        parser.error("--job NAME says of which job, but not what: add --wait, --stop or --download DIR")
     return options
 
 
-def hyperparameter(parser, argument):
-    name, equals, value = argument.removeprefix("--").partition("=")
-    if not argument.startswith("--") or "." not in name or not equals:
-        parser.error(f"'{argument}' is neither an option of this program nor --section.key=VALUE")
-    return name, value
+def hyperparameters(parser, rest):
+    """`--section.key=VALUE` or `--section.key VALUE`, as the trainer takes them."""
+    rest = list(rest)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if not name.startswith("--") or "." not in name:
+            near = nearest(name, ["--config", "--name", "--upload", "--dry-run", "--wait", "--job", "--stop", "--download"])
+            parser.error(f"'{name}' is neither an option of this program nor --section.key=VALUE{near}")
+        if not equals and (not rest or rest[0].startswith("--")):
+            parser.error(f"{name} needs a value: {name}=VALUE")
+        yield name.removeprefix("--"), value if equals else rest.pop(0)
 
 
 def unique_name(prefix):
     now = datetime.now(timezone.utc)
     return f"{prefix}-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond // 1000:03}"
+
+
+def require_filled_in(job):
+    for key, value in job.items():
+        if "YOUR-" in json.dumps(value):
+            raise JobError(f"{key} still has a YOUR-... of the example: {json.dumps(value)}")
 
 
 def start(options, job):
@@ -64,6 +85,7 @@ def start(options, job):
     if options.dry_run:
         print(json.dumps(request, indent=2))
         return None
+    require_filled_in(job)
     for channel, path in uploads.items():
         upload(boto3.client("s3", job["region"]), path, job["channels"][channel]["s3_uri"], print)
     boto3.client("sagemaker", job["region"]).create_training_job(**request)
@@ -84,6 +106,9 @@ def follow(options, job, name, poll_seconds):
     if ended["TrainingJobStatus"] == "Failed":
         return 1
     if options.download:
+        if not ended.get("ModelArtifacts"):
+            print(f"launch.py: {name} has no model: it ended before there was one", file=sys.stderr)
+            return 1
         download_model(boto3.client("s3", job["region"]), ended["ModelArtifacts"]["S3ModelArtifacts"], options.download)
         print(f"talk with it: duologue chat {options.download}")
     return 0
@@ -91,9 +116,12 @@ def follow(options, job, name, poll_seconds):
 
 def main(arguments, poll_seconds=10):
     options = parse(arguments)
+    name = options.job
     try:
+        if options.download:
+            require_new(Path(options.download))  # rather now than when the job has ended
         job = read_job(options.config, options.hyperparameters)
-        name = options.job or start(options, job)
+        name = name or start(options, job)
         return follow(options, job, name, poll_seconds) if name else 0
     except JobError as error:
         print(f"launch.py: {error}", file=sys.stderr)
@@ -106,7 +134,8 @@ def main(arguments, poll_seconds=10):
         print(f"launch.py: {where}", file=sys.stderr)
         return 4
     except KeyboardInterrupt:
-        print("\nlaunch.py: no longer following; the job goes on (--job NAME --wait, --job NAME --stop)", file=sys.stderr)
+        goes_on = f"no longer following; the job goes on (--job {name} --wait, --job {name} --stop)"
+        print(f"\nlaunch.py: {goes_on if name else 'interrupted before a job was started'}", file=sys.stderr)
         return 130
 
 

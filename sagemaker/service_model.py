@@ -5,7 +5,7 @@ import re
 import botocore.session
 from botocore.validate import ParamValidator
 
-from job_kinds import JobError
+from job_kinds import JobError, nearest
 
 
 def operation_input(operation):
@@ -27,7 +27,7 @@ def check_text(shape, value, path):
     if len(value) < limits.get("min", 0):
         yield f"{path} has {len(value)} characters, at least {limits['min']} are needed"
     if limits.get("enum") and value not in limits["enum"]:
-        yield f"{path} = '{value}' is none of the {len(limits['enum'])} values that the service knows"
+        yield f"{path} = '{value}' is none of the {len(limits['enum'])} values that the service knows{nearest(value, limits['enum'])}"
     if limits.get("pattern") and not matches(limits["pattern"], value):
         yield f"{path} = '{value}' does not match {limits['pattern']}"
 

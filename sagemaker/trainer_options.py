@@ -31,43 +31,40 @@ def number(text):
     return int(value) if value.is_integer() else value
 
 
-def kind_of(words):
-    """`an integer from 1 to 5`, `a or b`, `true or false` ... as an entry of the file; anything else may be any text."""
-    whole = "integer" if "integer" in words else "number"
-    if found := re.fullmatch(r"an? \w+ from (\S+) to (\S+)", words):
-        return {"type": whole, "least": number(found[1]), "most": number(found[2])}
-    if found := re.fullmatch(r"an? \w+ of at least (\S+)", words):
-        return {"type": whole, "least": number(found[1])}
-    choices = re.split(r" or |, |\|", words)
-    if sorted(choices) == ["false", "true"]:
-        return {"type": "switch"}
-    if len(choices) > 1 and all(re.fullmatch(r"[\w-]+", choice) for choice in choices):
-        return {"type": "choice", "choices": choices}
-    return {"type": "text"}
+def option_of(default, description):
+    """An entry of the file, of a help text in either of these forms; where it tells of no kind, any text will do.
+
+    `=10   passes over the data (an integer from 0 to 9)`, ` INTEGER   passes over the data [0 to 9; default 10]`
+    """
+    told = re.findall(r"[(\[]([^()\[\]]*)[)\]]$", description)
+    facts = [*re.findall(r"^\S*\{.*?\}|^\S+", description), *(fact for group in told for fact in group.split("; "))]
+    option = {"type": "text"}
+    for fact in facts:
+        choices = [choice.split("->")[0].strip() for choice in re.split(r" or |, ?|\|", re.sub(r"^.*\{|\}", "", fact))]
+        if re.match(r"(an integer|INTEGER|U?INT)\b", fact):
+            option["type"] = "integer"
+        elif re.match(r"(a number|NUMBER)\b", fact):
+            option["type"] = "number"
+        elif sorted(choices) == ["false", "true"]:
+            option["type"] = "switch"
+        elif len(choices) > 1 and all(re.fullmatch(r"[\w-]+", choice) for choice in choices):
+            option.update(type="choice", choices=choices)
+        if found := re.search(r"(\S+) to (\S+)$", fact):
+            option.update(least=number(found[1]), most=number(found[2]))
+        elif found := re.search(r"at least (\S+)$", fact):
+            option.update(least=number(found[1]))
+        elif fact.startswith("default "):
+            default = fact.removeprefix("default")
+    if default[1:].strip('"'):
+        option["default"] = default[1:].strip('"')
+    return option
 
 
-def trainer_options(help_text):
-    """`--train.epochs=10   passes over the data (an integer from 0 to 1000000000)`"""
+def options_of(help_text, prefix=""):
+    """Those that a job can set; the keys of the configuration have a dot already."""
     for name, default, description in entries(help_text):
-        if "." in name:
-            words = re.findall(r"\(([^()]*)\)", description) or [""]
-            yield name, {**kind_of(words[-1]), "default": json.loads(default.removeprefix("="))}
-
-
-def preprocess_kind(description):
-    """`INT=1 rarer words ...`, or choices in braces, each perhaps with what it stands for: `{keep->0,drop->1}`."""
-    if re.match(r"U?INT\b", description):
-        return {"type": "integer", "least": 0}
-    if braces := re.search(r"\{(.*?)\}", description):
-        return {"type": "choice", "choices": [choice.split("->")[0].strip() for choice in braces[1].split(",")]}
-    return {"type": "text"}
-
-
-def preprocess_options(help_text):
-    """`--min-count INT=1   rarer words become <unk>`"""
-    for name, _, description in entries(help_text):
-        if name != "help":
-            yield f"preprocess.{name.replace('-', '_')}", preprocess_kind(description)
+        if prefix and name != "help" or "." in name:
+            yield prefix + name.replace("-", "_"), option_of(default, description)
 
 
 def help_of(*command):
@@ -76,8 +73,8 @@ def help_of(*command):
 
 def file_text(bin_folder):
     """What the file has to hold, an option a line."""
-    options = dict(trainer_options(help_of(bin_folder / "duologue", "train")))
-    options.update(preprocess_options(help_of(bin_folder / "duologue-preprocess")))
+    options = dict(options_of(help_of(bin_folder / "duologue", "train")))
+    options.update(options_of(help_of(bin_folder / "duologue-preprocess"), "preprocess."))
     lines = (f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in options.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
@@ -101,7 +98,7 @@ def expected(option):
     if option["type"] == "switch":
         return "true or false"
     whole = "a whole number" if option["type"] == "integer" else "a number"
-    return f"{whole} from {option['least']}" + (f" to {option['most']}" if "most" in option else "")
+    return whole + (f" from {option['least']}" if "least" in option else "") + (f" to {option['most']}" if "most" in option else "")
 
 
 def takes(option, text):
@@ -112,7 +109,7 @@ def takes(option, text):
     if option["type"] == "switch":
         return text in ("true", "false", "True", "False")  # the container makes the second form the first
     value = as_number(text)
-    if value is None or not option["least"] <= value <= option.get("most", value):
+    if value is None or not option.get("least", value) <= value <= option.get("most", value):
         return False
     return option["type"] == "number" or value % 1 == 0
 

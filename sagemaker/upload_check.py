@@ -108,10 +108,10 @@ def checked_uploads(job, pairs):
     uploads = {}
     for pair in pairs:
         channel, _, path = pair.partition("=")
+        if not path:
+            raise JobError(f"--upload {pair}: write CHANNEL=PATH, for example training={pair}")
         if channel not in job["channels"]:
             raise JobError(f"--upload {pair}: the job has no channel '{channel}', only {', '.join(job['channels'])}")
-        if not path:
-            raise JobError(f"--upload {pair}: write CHANNEL=PATH")
         if channel in uploads:
             raise JobError(f"--upload fills '{channel}' twice: put the files into one folder and name that")
         uploads[channel] = Path(path).expanduser()  # a shell leaves the ~ of CHANNEL=~/data as it is

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -138,6 +140,40 @@ def test_a_download_unpacks_the_model(aws, config, tmp_path):
     assert launch.main(arguments, poll_seconds=0) == 0
     assert (tmp_path / "model/model.safetensors").read_bytes() == b"weights"
     assert (tmp_path / "model/transcript.txt").exists()
+
+
+def test_a_folder_that_is_not_empty_is_refused_before_the_job_starts(aws, config, tmp_path, capsys):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/old").touch()
+    assert launch.main(["--config", config, "--wait", "--download", str(tmp_path / "model")]) == 2
+    assert "is not empty: name a new folder" in capsys.readouterr().err
+    assert boto3.client("sagemaker", REGION).list_training_jobs()["TrainingJobSummaries"] == []
+
+
+def test_a_job_that_was_stopped_before_it_had_a_model_has_none_to_download(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(launch, "watch", lambda *_: {"TrainingJobName": "first", "TrainingJobStatus": "Stopped"})
+    arguments = ["--config", config, "--job", "first", "--download", str(tmp_path / "model")]
+    assert launch.main(arguments) == 1
+    assert "first has no model" in capsys.readouterr().err
+
+
+def test_an_interrupted_client_says_whether_there_is_a_job(aws, config, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "watch", interrupt)
+    assert launch.main(["--config", config, "--name", "first", "--wait"]) == 130
+    assert "--job first --stop" in capsys.readouterr().err
+    monkeypatch.setattr(launch, "validate", interrupt)
+    assert launch.main(["--config", config, "--name", "second"]) == 130
+    assert "before a job was started" in capsys.readouterr().err
+
+
+def test_without_boto3_the_client_says_what_to_install():
+    client = str(Path(launch.__file__))
+    done = subprocess.run([sys.executable, "-S", client, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert done.stderr.startswith("launch.py: No module named 'boto3': `pip install boto3`")
 
 
 def test_a_broken_download_leaves_nothing_behind_and_can_be_repeated(aws, config, tmp_path, capsys):

@@ -147,7 +147,7 @@ def test_a_configuration_may_come_with_a_channel(tmp_path):
     assert request["HyperParameters"]["config"] == own["config"]
 
 
-@pytest.mark.parametrize("name, value", [("epochs", 3), ("chat.prompts", ""), ("chat.prompts", "it's")])
+@pytest.mark.parametrize("name, value", [("epochs", 3), ("chat.prompts", "it's")])
 def test_a_hyperparameter_that_would_not_arrive_is_refused(tmp_path, name, value):
     with pytest.raises(JobError, match=name):
         build_request(job(tmp_path, hyperparameters=[(name, value)]), "a")
@@ -200,3 +200,51 @@ def test_a_wrong_description_ends_the_client_with_2(tmp_path, capsys):
     file.write_text("{}")
     assert launch.main(["--config", str(file), "--dry-run"]) == 2
     assert "lacks 'region'" in capsys.readouterr().err
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    file = tmp_path / "job.json"
+    file.write_text('{"instances": {"count": 1, "count": 2}}')
+    with pytest.raises(JobError, match="'count' stands twice"):
+        read_job(file)
+
+
+def test_the_nearest_instance_type_is_suggested(tmp_path):
+    wrong = request_of(tmp_path, lambda r: r["ResourceConfig"].update(InstanceType="ml.g5.12xlrage"))
+    with pytest.raises(JobError, match="did you mean 'ml.g5.12xlarge'"):
+        validate("CreateTrainingJob", wrong)
+
+
+def epochs_of(arguments, capsys):
+    assert launch.main(["--dry-run", *arguments]) == 0
+    return json.loads(capsys.readouterr().out)["HyperParameters"]["train__epochs"]
+
+
+def test_a_value_follows_its_option_with_or_without_an_equals_sign(capsys):
+    assert epochs_of(["--train.epochs=3"], capsys) == "3"
+    assert epochs_of(["--train.epochs", "3"], capsys) == "3"
+    assert epochs_of(["--train.epochs=3", "--train.epochs=4"], capsys) == "4"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--train.epochs"], "--train.epochs needs a value"),
+        (["--train.epochs", "--device.graphs=true"], "--train.epochs needs a value"),
+        (["--dryrun"], "did you mean '--dry-run'"),
+        (["small"], "'small' is neither an option of this program nor --section.key=VALUE"),
+        (["--job", "first"], "add --wait, --stop or --download DIR"),
+        (["--job", "first", "--wait", "--train.epochs=3"], "it takes no data and no options any more"),
+        (["--stop"], "--stop needs --job NAME"),
+    ],
+)
+def test_a_wrong_command_line_ends_the_client_with_2(capsys, arguments, message):
+    with pytest.raises(SystemExit) as end:
+        launch.main(arguments)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_example_is_not_started_before_it_is_filled_in(capsys):
+    assert launch.main([]) == 2
+    assert "checkpoints_s3_uri still has a YOUR-... of the example" in capsys.readouterr().err
