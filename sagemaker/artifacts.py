@@ -38,6 +38,13 @@ def refuse_foreign_objects(s3, bucket, prefix, names):
                 )
 
 
+def require_objects(s3, channel, channel_uri):
+    """A channel that this call does not fill has to be full already."""
+    bucket, prefix = bucket_and_prefix(folder_uri(channel_uri))
+    if s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)["KeyCount"] == 0:
+        raise JobError(f"channel {channel}: there is nothing below {channel_uri}; --upload {channel}=PATH fills it")
+
+
 def upload(s3, path, channel_uri, say):
     """Puts a file, or all of a folder, below the channel's prefix."""
     bucket, prefix = bucket_and_prefix(folder_uri(channel_uri))

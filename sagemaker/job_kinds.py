@@ -30,6 +30,7 @@ def is_texts(value):
 
 
 TEXT = Kind("text", lambda value: isinstance(value, str))
+NAME = Kind("text that is not empty", lambda value: isinstance(value, str) and value != "")
 TEXTS = Kind("a list of text", is_texts)
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
 COUNT = whole_number(1)
@@ -37,6 +38,8 @@ SECONDS = whole_number(0)
 PLAIN_VALUE = Kind("text, a number, true or false", lambda value: isinstance(value, (str, int, float, bool)))
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 VALUES = Kind("an object", OBJECT.holds, each=PLAIN_VALUE)
+OPTION_VALUE = Kind(f'{PLAIN_VALUE.name}; a section is written out: "train.epochs": 3', PLAIN_VALUE.holds)
+OPTIONS = Kind("an object", OBJECT.holds, each=OPTION_VALUE)
 
 
 def require(kind, value, key):

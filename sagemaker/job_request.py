@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from job_kinds import COUNT, OBJECT, SECONDS, SWITCH, TEXT, TEXTS, VALUES, JobError, nearest, require
+from job_kinds import COUNT, NAME, OBJECT, OPTIONS, SECONDS, SWITCH, TEXT, TEXTS, VALUES, JobError, nearest, require
 from trainer_options import check_option, known_options
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -27,26 +27,26 @@ METRICS = {
 
 # key: kind and default. ... means that it has to be given; with the default None it may be null.
 JOB = {
-    "job_name": (TEXT, "duologue"),
-    "region": (TEXT, ...),
-    "role_arn": (TEXT, ...),
-    "image_uri": (TEXT, ...),
+    "job_name": (NAME, "duologue"),
+    "region": (NAME, ...),
+    "role_arn": (NAME, ...),
+    "image_uri": (NAME, ...),
     "instances": (OBJECT, ...),
     "ranks_per_host": (COUNT, None),
     "channels": (OBJECT, ...),
-    "output_s3_uri": (TEXT, ...),
-    "checkpoints_s3_uri": (TEXT, None),
+    "output_s3_uri": (NAME, ...),
+    "checkpoints_s3_uri": (NAME, None),
     "spot": (SWITCH, False),
     "max_run_seconds": (COUNT, 86400),
     "max_wait_seconds": (COUNT, None),
-    "hyperparameters": (VALUES, {}),
+    "hyperparameters": (OPTIONS, {}),
     "mpi_options": (TEXT, "--NCCL_DEBUG WARN"),
     "environment": (VALUES, {}),
     "network": (OBJECT, None),
     "tags": (VALUES, {}),
 }
-INSTANCES = {"type": (TEXT, ...), "count": (COUNT, 1), "volume_gb": (COUNT, 100), "keep_alive_seconds": (SECONDS, 0)}
-CHANNEL = {"s3_uri": (TEXT, ...), "mode": (TEXT, "File")}
+INSTANCES = {"type": (NAME, ...), "count": (COUNT, 1), "volume_gb": (COUNT, 100), "keep_alive_seconds": (SECONDS, 0)}
+CHANNEL = {"s3_uri": (NAME, ...), "mode": (TEXT, "File")}
 NETWORK = {"subnets": (TEXTS, ...), "security_groups": (TEXTS, ...), "encrypt_between_hosts": (SWITCH, False)}
 
 # The toolkit sets these itself, and mpirun refuses a key that stands twice.
@@ -109,6 +109,9 @@ def check_rules(job):
     for name, channel in job["channels"].items():
         if channel["mode"] not in ("File", "FastFile"):
             raise JobError(f"channel {name}: mode {channel['mode']} is not File or FastFile; a pipe cannot be read twice")
+        for key in ("output_s3_uri", "checkpoints_s3_uri"):
+            if job[key] and folder_uri(job[key]).startswith(folder_uri(channel["s3_uri"])):
+                raise JobError(f"{key} lies within channel {name}: what this job writes would be data of the next one")
     if job["spot"]:
         if not job["checkpoints_s3_uri"]:
             raise JobError("spot needs checkpoints_s3_uri: without it an interrupted job begins anew")

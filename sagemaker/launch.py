@@ -15,7 +15,7 @@ except ImportError as missing:
     print(f"launch.py: {missing}: `pip install boto3` in an environment of its own (sagemaker/README.md)", file=sys.stderr)
     sys.exit(4)
 
-from artifacts import download_model, require_new, upload
+from artifacts import download_model, require_new, require_objects, upload
 from job_kinds import JobError, nearest
 from job_request import DESCRIPTION, build_request, read_job
 from job_watch import summary, watch
@@ -77,6 +77,13 @@ def require_filled_in(job):
             raise JobError(f"{key} still has a YOUR-... of the example: {json.dumps(value)}")
 
 
+def fill_channels(s3, channels, uploads):
+    for name in channels.keys() - uploads.keys():
+        require_objects(s3, name, channels[name]["s3_uri"])
+    for name, path in uploads.items():
+        upload(s3, path, channels[name]["s3_uri"], print)
+
+
 def start(options, job):
     """Starts the job; its name, or none where it was only to be shown."""
     request = build_request(job, options.name or unique_name(job["job_name"]))
@@ -86,8 +93,7 @@ def start(options, job):
         print(json.dumps(request, indent=2))
         return None
     require_filled_in(job)
-    for channel, path in uploads.items():
-        upload(boto3.client("s3", job["region"]), path, job["channels"][channel]["s3_uri"], print)
+    fill_channels(boto3.client("s3", job["region"]), job["channels"], uploads)
     boto3.client("sagemaker", job["region"]).create_training_job(**request)
     print(f"started {request['TrainingJobName']}")
     return request["TrainingJobName"]

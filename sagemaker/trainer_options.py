@@ -121,7 +121,8 @@ def check_option(name, value):
         raise JobError(f"hyperparameters.{name}: the container sets this itself; leave it out")
     if option is None:
         near = nearest(name, [known for known in known_options() if known not in OF_THE_CONTAINER])
-        raise JobError(f"hyperparameters.{name}: the trainer has no such option{near}")
+        program = "duologue-preprocess" if name.startswith("preprocess.") else "the trainer"
+        raise JobError(f"hyperparameters.{name}: {program} has no such option{near}")
     text = json.dumps(value) if isinstance(value, bool) else str(value)
     if not takes(option, text):
         raise JobError(f"hyperparameters.{name} = {json.dumps(value)} must be {expected(option)}")

@@ -29,6 +29,7 @@ def aws(monkeypatch):
         monkeypatch.setenv(name, value)
     with mock_aws():
         boto3.client("s3", REGION).create_bucket(Bucket=BUCKET)
+        put_object("duologue/prompts/prompts.txt", b"hello")
         yield
 
 
@@ -37,6 +38,15 @@ def config(tmp_path):
     file = tmp_path / "job.json"
     file.write_text(EXAMPLE.read_text().replace("YOUR-BUCKET", BUCKET))
     return str(file)
+
+
+def put_object(key, body=b""):
+    boto3.client("s3", REGION).put_object(Bucket=BUCKET, Key=key, Body=body)
+
+
+def start_first(config, *more):
+    put_object("duologue/conversations/a.jsonl", RECORD.encode())
+    return launch.main(["--config", config, "--name", "first", *more])
 
 
 def write_log(job_name, lines):
@@ -61,7 +71,7 @@ def put_model(job_name, files):
 
 
 def test_a_job_is_created_described_and_listed(aws, config):
-    assert launch.main(["--config", config, "--name", "first"]) == 0
+    assert start_first(config) == 0
     sagemaker = boto3.client("sagemaker", REGION)
     described = sagemaker.describe_training_job(TrainingJobName="first")
     assert described["ResourceConfig"]["InstanceType"] == "ml.g5.12xlarge"
@@ -75,7 +85,7 @@ def test_an_upload_fills_the_channel_before_the_job_starts(aws, config, tmp_path
     (folder / "a.jsonl").write_text(RECORD)
     (folder / "more/b.jsonl").write_text(RECORD)
     assert launch.main(["--config", config, "--upload", f"training={folder}"]) == 0
-    objects = boto3.client("s3", REGION).list_objects_v2(Bucket=BUCKET)["Contents"]
+    objects = boto3.client("s3", REGION).list_objects_v2(Bucket=BUCKET, Prefix="duologue/conversations")["Contents"]
     assert [entry["Key"] for entry in objects] == [
         "duologue/conversations/a.jsonl",
         "duologue/conversations/more/b.jsonl",
@@ -84,14 +94,20 @@ def test_an_upload_fills_the_channel_before_the_job_starts(aws, config, tmp_path
 
 def test_leftovers_in_a_channel_stop_the_upload(aws, config, tmp_path, capsys):
     (tmp_path / "a.jsonl").write_text(RECORD)
-    boto3.client("s3", REGION).put_object(Bucket=BUCKET, Key="duologue/conversations/old.jsonl", Body=b"")
+    put_object("duologue/conversations/old.jsonl")
     assert launch.main(["--config", config, "--upload", f"training={tmp_path / 'a.jsonl'}"]) == 2
     assert "old.jsonl is there already" in capsys.readouterr().err
     assert boto3.client("sagemaker", REGION).list_training_jobs()["TrainingJobSummaries"] == []
 
 
+def test_a_channel_that_nobody_has_filled_stops_the_start(aws, config, capsys):
+    assert launch.main(["--config", config]) == 2
+    assert f"nothing below s3://{BUCKET}/duologue/conversations; --upload training=PATH fills it" in capsys.readouterr().err
+    assert boto3.client("sagemaker", REGION).list_training_jobs()["TrainingJobSummaries"] == []
+
+
 def test_waiting_shows_every_line_once_and_how_the_job_ended(aws, config, capsys):
-    assert launch.main(["--config", config, "--name", "first"]) == 0
+    assert start_first(config) == 0
     write_log("first", ["one", STEP_LINE, "three"])
     assert launch.main(["--config", config, "--job", "first", "--wait"], poll_seconds=0) == 0
     out = capsys.readouterr().out
@@ -105,7 +121,7 @@ class Terminal(io.StringIO):
 
 
 def test_a_terminal_shows_the_step_as_a_progress_line(aws, config):
-    assert launch.main(["--config", config, "--name", "first"]) == 0
+    assert start_first(config) == 0
     write_log("first", ["one", STEP_LINE])
     out = Terminal()
     job_watch.watch(boto3.client("sagemaker", REGION), boto3.client("logs", REGION), "first", 0, out)
@@ -134,7 +150,7 @@ def test_stopping_asks_the_service_to_stop_that_job(config, monkeypatch):
 
 
 def test_a_download_unpacks_the_model(aws, config, tmp_path):
-    assert launch.main(["--config", config, "--name", "first"]) == 0
+    assert start_first(config) == 0
     put_model("first", {"model.safetensors": b"weights", "transcript.txt": b"you> hello"})
     arguments = ["--config", config, "--job", "first", "--download", str(tmp_path / "model")]
     assert launch.main(arguments, poll_seconds=0) == 0
@@ -162,7 +178,7 @@ def test_an_interrupted_client_says_whether_there_is_a_job(aws, config, capsys, 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(launch, "watch", interrupt)
-    assert launch.main(["--config", config, "--name", "first", "--wait"]) == 130
+    assert start_first(config, "--wait") == 130
     assert "--job first --stop" in capsys.readouterr().err
     monkeypatch.setattr(launch, "validate", interrupt)
     assert launch.main(["--config", config, "--name", "second"]) == 130
@@ -177,7 +193,7 @@ def test_without_boto3_the_client_says_what_to_install():
 
 
 def test_a_broken_download_leaves_nothing_behind_and_can_be_repeated(aws, config, tmp_path, capsys):
-    assert launch.main(["--config", config, "--name", "first"]) == 0
+    assert start_first(config) == 0
     arguments = ["--config", config, "--job", "first", "--download", str(tmp_path / "model")]
     put_model("first", {"model.safetensors": b"weights", "../outside": b"x"})
     assert launch.main(arguments, poll_seconds=0) == 4
@@ -196,6 +212,7 @@ def test_a_job_that_is_not_there_ends_the_client_with_4(aws, config, capsys):
 def test_the_request_is_what_the_service_receives(config, monkeypatch):
     client = boto3.client("sagemaker", REGION, aws_access_key_id="test", aws_secret_access_key="test")
     monkeypatch.setattr(launch.boto3, "client", lambda *_: client)
+    monkeypatch.setattr(launch, "fill_channels", lambda *_: None)
     golden = json.loads((Path(__file__).parent / "golden_request.json").read_text().replace("YOUR-BUCKET", BUCKET))
     with Stubber(client) as stub:
         arn = "arn:aws:sagemaker:us-east-1:123456789012:training-job/a"

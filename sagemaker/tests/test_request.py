@@ -76,6 +76,12 @@ REFUSED_DESCRIPTIONS = {
     "cannot be read twice": lambda job: job["channels"]["training"].update(mode="Pipe"),
     "spot needs checkpoints_s3_uri": lambda job: job.pop("checkpoints_s3_uri"),
     "at least max_run_seconds = 86400": lambda job: job.update(max_wait_seconds=100),
+    "output_s3_uri lies within channel training": lambda job: job["channels"]["training"].update(
+        s3_uri="s3://YOUR-BUCKET/duologue"
+    ),
+    "checkpoints_s3_uri lies within channel prompts": lambda job: job.update(
+        checkpoints_s3_uri="s3://YOUR-BUCKET/duologue/prompts/"
+    ),
     "does not go with spot": lambda job: job["instances"].update(keep_alive_seconds=600),
     "the toolkit sets already": lambda job: job.update(mpi_options="-mca pml ucx"),
     "a shell would read": lambda job: job.update(mpi_options="-x A=$HOME"),
@@ -116,6 +122,10 @@ WRONG_KINDS = {
     "hyperparameters.train.epochs = null must be text, a number, true or false": lambda job: job.update(
         hyperparameters={"train.epochs": None}
     ),
+    'hyperparameters.train = {"epochs": 3} must be text, a number, true or false; a section is written out: "train.epochs": 3': (
+        lambda job: job.update(hyperparameters={"train": {"epochs": 3}})
+    ),
+    'region = "" must be text that is not empty': lambda job: job.update(region=""),
     "environment = 5 must be an object": lambda job: job.update(environment=5),
     'tags = ["a"] must be an object': lambda job: job.update(tags=["a"]),
     'instances.count = "2" must be a whole number from 1': lambda job: job["instances"].update(count="2"),
