@@ -128,7 +128,7 @@ def test_metric_definitions_find_the_trainers_own_numbers(undisturbed, tag):
 
 
 @pytest.mark.quick
-def test_the_model_comes_back_by_the_client_and_talks(undisturbed, bin_folder, tmp_path, monkeypatch):
+def test_the_model_comes_back_by_the_client_and_talks(undisturbed, conversations, bin_folder, tmp_path, monkeypatch):
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
         tar.add(undisturbed.ml / "model", arcname=".")
@@ -140,7 +140,8 @@ def test_the_model_comes_back_by_the_client_and_talks(undisturbed, bin_folder, t
     with mock_aws():
         s3 = boto3.client("s3", "us-east-1")
         s3.create_bucket(Bucket="bucket")
-        assert launch.main(["--config", str(config), "--name", "a"]) == 0
+        uploads = ["--upload", f"training={conversations}", "--upload", f"prompts={conversations / 'prompts.txt'}"]
+        assert launch.main(["--config", str(config), "--name", "a", *uploads]) == 0
         s3.put_object(Bucket="bucket", Key="duologue/output/a/output/model.tar.gz", Body=data.getvalue())
         arguments = ["--config", str(config), "--job", "a", "--download", str(tmp_path / "model")]
         assert launch.main(arguments, poll_seconds=0) == 0
