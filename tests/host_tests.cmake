@@ -41,3 +41,4 @@ duologue_launch_test(slurm.a_job_preempted_without_grace_saves_and_resumes slurm
                      saves_and_resumes_when_preempted_without_grace)
 duologue_launch_test(slurm.a_job_at_its_time_limit_saves_and_resumes slurm slurm_test.sh LONG
                      saves_and_resumes_at_the_time_limit)
+set_tests_properties(slurm.a_job_at_its_time_limit_saves_and_resumes PROPERTIES TIMEOUT 500)

@@ -119,17 +119,19 @@ damages_a_shard() { for shard in "$folder"/local-2/data/train-*.h5; do truncate 
 cuts_the_second_host() { cut_host 2; }
 cuts_the_first_host() { cut_host 1; }
 
+# Short by default; run_all.sh measures the trainer's own default.
+timeout=${DUOLOGUE_FAULT_SECONDS:-20}
 waits="rank [0-3] on host[12]-[0-9]+ waited [0-9.]+ s in [a-z' ]*"
 ends_when_a_rank() {
     make_hosts 2
     case $1 in
         dies)
-            fails_in_time kills_a_rank 20 137 "warning: the job is being ended; $waits after step [0-9]+$"
+            fails_in_time kills_a_rank "$timeout" 137 "warning: the job is being ended; $waits after step [0-9]+$"
             expect "mpirun names rank and host" says broken "process rank 2 .* on node ${host_names[1]} exited on signal 9"
             ;;
-        freezes) fails_in_time freezes_a_rank 20 6 "error: $waits after step [0-9]+; late: rank 2 on ${host_names[1]};" ;;
+        freezes) fails_in_time freezes_a_rank "$timeout" 6 "error: $waits after step [0-9]+; late: rank 2 on ${host_names[1]};" ;;
         throws)
-            fails_in_time damages_a_shard 20 3 "error: .*train-.*\.h5.* damaged.*\(rank [23] of 4 on ${host_names[1]}"
+            fails_in_time damages_a_shard "$timeout" 3 "error: .*train-.*\.h5.* damaged.*\(rank [23] of 4 on ${host_names[1]}"
             give_second_host data
             ;;
     esac
@@ -138,7 +140,7 @@ ends_when_a_rank() {
 
 ends_when_a_host_is_cut_off() {
     make_hosts 2
-    fails_in_time "cuts_the_$1_host" 20 6 "error: $waits after step [0-9]+; late: rank 2 on ${host_names[1]}"
+    fails_in_time "cuts_the_$1_host" "$timeout" 6 "error: $waits after step [0-9]+; late: rank 2 on ${host_names[1]}"
     join_host 1
     join_host 2
     goes_on

@@ -10,6 +10,7 @@ preset=cpu
 [ "${1:-}" != --preset ] || { preset=$2 && shift 2; }
 launch/install_deps.sh --tests
 launch/build.sh "$preset" duologue duologue-preprocess
+export DUOLOGUE_FAULT_SECONDS=60 # distributed.timeout_seconds of jobs that are broken: the default
 status=0
 ctest --preset "$preset" -C long -L 'netns|slurm' --verbose "$@" 2>&1 | tee "$log" || status=$?
 

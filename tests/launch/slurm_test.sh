@@ -107,6 +107,11 @@ saves_and_resumes_at_the_time_limit() {
     wait_until $((last - SECONDS)) "the job to go on" says limited "going on from .*: step [0-9]+"
     on_host 1 scancel "$id"
     wait_until 60 "the end of the cancelled job" ends "$id"
+    steps=$(($(latest_step limited) + 5))
+    submit limited
+    wait_until 60 "the rest" ends "$id"
+    undisturbed
+    expect "losses and parameters are those of an undisturbed job" same_training undisturbed limited
 }
 
 [ $# -eq 3 ] || fail "usage: slurm_test.sh DUOLOGUE DUOLOGUE_PREPROCESS CASE"
