@@ -54,7 +54,7 @@ is_this_machine() {
 first=$(head -n 1 <<<"$hosts")
 is_this_machine "${first%:*}" || wrong "run it on ${first%:*}, the first host of '$hosts_file'; this is $(hostname)"
 
-say "$ranks ranks on $(wc -l <<<"$hosts") hosts ($(paste -sd ' ' <<<"$hosts")): $program train $*"
+say "$(counted "$ranks" rank) on $(counted "$(wc -l <<<"$hosts")" host) ($(paste -sd ' ' <<<"$hosts")): $program train $*"
 export OMPI_MCA_plm_rsh_agent=$root/launch/ssh_host.sh
 cd "$started_in"
 exec "$root/launch/ranks.sh" --host "$(paste -sd , <<<"$hosts")" -n "$ranks" --map-by slot --bind-to none \

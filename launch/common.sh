@@ -43,6 +43,9 @@ ranks_of_this_machine() {
     echo "$ranks"
 }
 
+# "1 rank", "2 ranks".
+counted() { echo "$1 $2$([ "$1" -eq 1 ] || echo s)"; }
+
 # Ends with 2, a mistake in how the script was called.
 wrong() {
     printf '%s: %s\n' "$(basename "$0")" "$*" >&2

@@ -22,6 +22,7 @@ while [ $# -gt 0 ]; do
     esac
 done
 [ $# -gt 0 ] || { usage >&2 && exit 2; }
+[[ $ranks =~ ^([1-9][0-9]*)?$ ]] || wrong "--ranks is '$ranks', which is not a number of ranks"
 
 if [ -z "$program" ]; then
     launch/install_deps.sh
@@ -30,8 +31,7 @@ if [ -z "$program" ]; then
 fi
 [ -x "$program" ] || wrong "'$program' is not there; build it (launch/build.sh), or name it with --program"
 [ -n "$ranks" ] || ranks=$(ranks_of_this_machine "$program" 2)
-[[ $ranks =~ ^[1-9][0-9]*$ ]] || wrong "--ranks is '$ranks', which is not a number of ranks"
 
-say "$ranks ranks on this machine ($(cores) cores, $(gpus) GPUs): $program train $*"
+say "$(counted "$ranks" rank) on this machine ($(counted "$(cores)" core), $(counted "$(gpus)" GPU)): $program train $*"
 cd "$started_in"
 exec "$root/launch/ranks.sh" -n "$ranks" --bind-to none "$program" train "$@"

@@ -20,6 +20,9 @@ status=$?
 kill "$!" 2>/dev/null
 exit "$status"'
 
+case ${1:---help} in
+    -h | --help) echo "usage: ssh_host.sh [SSH_OPTION ...] HOST COMMAND; cluster.sh has mpirun call it" && exit 0 ;;
+esac
 options=(-o ServerAliveInterval=15 -o ServerAliveCountMax=4)
 while [[ ${1:-} == -* ]]; do
     case $1 in

@@ -7,7 +7,7 @@ usage() {
 usage: launch/test.sh [--preset NAME] [CTEST_ARGUMENT ...]
   --preset NAME    first of all: builds and tests another preset than cpu, one of: $(presets | paste -sd ' ')
 Everything else goes to ctest: -L LABEL runs the tests of a label (unit, mpi, end_to_end ...), -R NAME those whose names
-match, -N only lists them.
+match, -N only lists them, when they are built.
 TEXT
 }
 

@@ -221,6 +221,15 @@ TEST_F(Chat, SettingsAreCheckedAndUsed) {
     EXPECT_THAT(notices_, ElementsAre(HasSubstr("is not a number from")));
 }
 
+TEST_F(Chat, ACommandWithSomethingAfterItThatItDoesNotTakeIsNotDone) {
+    (void)say("i like tea");
+    EXPECT_EQ(say("/quit smoking"), AfterLine::kGoOn);
+    EXPECT_THAT(notices_, ElementsAre("/quit takes nothing after it; nothing was done."));
+    (void)say("/reset now");
+    (void)say("/context");
+    EXPECT_THAT(notices_.at(0), HasSubstr("2 of 2 turns"));
+}
+
 TEST_F(Chat, AnUnknownCommandIsAnsweredWithTheNearest) {
     EXPECT_EQ(say("/rest"), AfterLine::kGoOn);
     EXPECT_THAT(notices_, ElementsAre("There is no command /rest. Did you mean /reset? /help lists them."));

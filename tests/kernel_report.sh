@@ -3,6 +3,9 @@
 #   tests/kernel_report.sh [BUILD_FOLDER [ARCHITECTURE]]     compiles every .cu of build-cuda once more, for sm_90a
 set -euo pipefail
 cd "$(dirname "$0")/.."
+case ${1:-} in
+    -h | --help) sed -n 's/^# *//; 2,3p' "tests/kernel_report.sh" && exit 0 ;;
+esac
 build=${1:-build-cuda}
 architecture=${2:-sm_90a}
 

@@ -180,7 +180,11 @@ AfterLine Session::run_command(std::string_view line, const SessionOutput& outpu
     std::vector<std::string> names;
     for (const Command& command : known) {
         names.push_back(command.name);
-        if (command.name == name) return command.run(trimmed(line.substr(space)));
+        if (command.name != name) continue;
+        const std::string_view argument = trimmed(line.substr(space));
+        if (argument.empty() || !command.argument.empty()) return command.run(argument);
+        output.notice(fmt::format("{} takes nothing after it; nothing was done.", name));
+        return AfterLine::kGoOn;
     }
     output.notice(fmt::format("There is no command {}.{} /help lists them.", name, suggestion(name, names)));
     return AfterLine::kGoOn;

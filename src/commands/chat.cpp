@@ -35,10 +35,9 @@ int chat(Program& program, const ChatArguments& arguments) {
 
 void greet(const Speaker& speaker, ChatInput input) {
     if (input != ChatInput::kEditing && input != ChatInput::kForwarded) return;
-    std::cout << fmt::format(
-                     "{:.2f} million parameters, {} words, {} steps of training. /help lists commands, /quit ends.",
-                     static_cast<double>(speaker.model().parameters().parameters()) * 1e-6, speaker.vocabulary().size(),
-                     speaker.card().steps)
+    std::cout << fmt::format("{}, {} words, {} of training. /help lists commands, /quit ends.",
+                             parameter_text(speaker.model().parameters().parameters()), speaker.vocabulary().size(),
+                             count_text(speaker.card().steps, "step"))
               << std::endl;
 }
 

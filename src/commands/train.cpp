@@ -43,9 +43,8 @@ struct Setup {
           validation(load_validation_batches(config.data, config.model.kind)) {
         reading.reset();
         log.info("{}, {}", count_text(world.size(), "rank"), device.backend->description());
-        log.info("{:.2f} million parameters, {} words, {} examples an epoch",
-                 static_cast<double>(model.parameters().parameters()) * 1e-6, vocabulary.size(),
-                 data->examples_per_epoch());
+        log.info("{}, {} words, {} examples an epoch", parameter_text(model.parameters().parameters()),
+                 vocabulary.size(), data->examples_per_epoch());
     }
 
     Config config;

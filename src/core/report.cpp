@@ -121,6 +121,13 @@ std::string count_text(std::int64_t count, std::string_view noun) {
     return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
+std::string parameter_text(std::int64_t count) {
+    if (count < 1000000) return count_text(count, "parameter");
+    const bool billions = count >= 1000000000;
+    return fmt::format("{:.2f} {}illion parameters", static_cast<double>(count) * (billions ? 1e-9 : 1e-6),
+                       billions ? "b" : "m");
+}
+
 std::string size_text(double bytes) {
     constexpr std::array<std::string_view, 5> kUnits{"bytes", "KiB", "MiB", "GiB", "TiB"};
     std::size_t unit = 0;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "duologue/core/error.h"
+#include "duologue/core/report.h"
 #include "duologue/train/checkpoint.h"
 #include "duologue/train/cost.h"
 #include "duologue/train/optimizer.h"
@@ -172,6 +173,11 @@ bool Trainer::Run::finished() const {
 }
 
 TrainingResult Trainer::Run::run() {
+    if (finished()) {
+        parts_.log.info("nothing is left to train: the checkpoint has {} and {}, as many as train.{} asks for",
+                        count_text(point_.step, "step"), count_text(point_.position.epoch, "whole epoch"),
+                        settings_.train.steps > 0 ? "steps" : "epochs");
+    }
     while (result_.reason != EndReason::kStopped && !finished()) {
         const std::int64_t epoch = point_.position.epoch;
         parts_.world.set_step(point_.step);

@@ -151,6 +151,7 @@ TEST(ChatAfterTraining, BeginsAtOnceWhenNothingIsLeftToTrain) {
     ASSERT_EQ(outcome.status, 0) << outcome.output;
     EXPECT_THAT(outcome.output, Not(HasSubstr("step=")));
     EXPECT_THAT(outcome.output, HasSubstr("you> hello\nbot> "));
+    EXPECT_THAT(outcome.output, HasSubstr("nothing is left to train: the checkpoint has 60 steps"));
 }
 
 TEST(ChatAfterTraining, WithoutTerminalAndInputSaysSoAndEnds) {

@@ -33,6 +33,7 @@ refuses "run it on elsewhere.invalid, the first host" "$cluster" --hosts elsewhe
 refuses "usage: launch/local.sh" "$local"
 refuses "which is not a number" "$local" --ranks none --program program --config x
 refuses "'$folder/nothing' is not there" "$local" --program nothing --config x
+refuses "this is not a job of Slurm" env -u SLURM_JOB_ID bash "$repository/launch/slurm.sbatch" --program program --config x
 refuses "no --config FILE" env SLURM_JOB_ID=1 bash "$repository/launch/slurm.sbatch" --program program
 refuses "'$folder/nothing' is not there" env SLURM_JOB_ID=1 bash "$repository/launch/slurm.sbatch" --program nothing --config x
 
@@ -55,7 +56,7 @@ done
 output=$("$local" --ranks 1 --program program --config "a file" --train.steps=1 2>&1)
 grep -qx "program train --config a file --train.steps=1" <<<"$output" || fail "local.sh did not start the program: $output"
 output=$("$cluster" --hosts hosts --program program --config x 2>&1)
-grep -q "1 ranks on 1 hosts (localhost:1)" <<<"$output" || fail "cluster.sh does not say what it starts: $output"
+grep -q "1 rank on 1 host (localhost:1)" <<<"$output" || fail "cluster.sh does not say what it starts: $output"
 grep -qx "program train --config x" <<<"$output" || fail "cluster.sh did not start the program: $output"
 
 # A rank per GPU, if the program has the CUDA back end: a module that is beside it or in ../lib.

@@ -21,6 +21,9 @@ enum class ReportStyle : std::uint8_t { kText, kJson };
 /// "1 shard", "2 shards".
 [[nodiscard]] std::string count_text(std::int64_t count, std::string_view noun);
 
+/// "27456 parameters", "9.63 million parameters".
+[[nodiscard]] std::string parameter_text(std::int64_t count);
+
 /// "12.3 MiB".
 [[nodiscard]] std::string size_text(double bytes);
 
