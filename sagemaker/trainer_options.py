@@ -20,7 +20,7 @@ OF_THE_CONTAINER = ("data.path", "output.path", "train.stop_file", "preprocess.o
 
 def entries(help_text):
     """Each option's name, what follows it directly, and its description, which may go over several lines."""
-    for block in re.split(r"\n(?=\s*-|\s*\n|\S)", help_text):
+    for block in re.split(r"\n(?=\s*--?[a-z]|\s*\n|\S)", help_text):
         found = re.match(r"\s*(?:-\w,)?--([\w.-]+)(\S*)\s*(.*)", block, re.DOTALL)
         if found:
             yield found[1], found[2], " ".join(found[3].split())
@@ -63,7 +63,7 @@ def option_of(default, description):
 def options_of(help_text, prefix=""):
     """Those that a job can set; the keys of the configuration have a dot already."""
     for name, default, description in entries(help_text):
-        if prefix and name != "help" or "." in name:
+        if prefix and name not in ("help", "version") or "." in name:
             yield prefix + name.replace("-", "_"), option_of(default, description)
 
 

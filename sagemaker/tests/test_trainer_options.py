@@ -133,7 +133,7 @@ def test_help_is_read_whatever_its_columns(text):
 
 
 def test_options_of_preprocessing_have_their_underscores():
-    text = "  --min-count INT=1   words\n  --to FILE  x\n  --how ENUM:{a-> 0 ,b->1}\n     x\n"
+    text = "  --version  print it\n  --min-count INT=1   words\n  --to FILE  x\n  --how ENUM:{a-> 0 ,b->1}\n     x\n"
     assert dict(options_of(text, "preprocess.")) == {
         "preprocess.min_count": {"type": "integer"},
         "preprocess.to": {"type": "text"},
