@@ -108,18 +108,21 @@ class Speech {
     [[nodiscard]] bool chance(int percent) { return random_.below(100) < static_cast<std::uint64_t>(percent); }
     [[nodiscard]] std::string_view any(Words words) { return words[below(words.size())]; }
 
-    void say(std::string_view text) {
-        conversation_.speakers.push_back(static_cast<int>(conversation_.turns.size() % 2));
-        conversation_.turns.emplace_back(text);
-    }
+    /// Now and then without the mark at the end, as people type.
+    void say(std::string_view text) { add(chance(30) ? text.substr(0, text.rfind(' ')) : text); }
     void reply(std::string_view text, DemoCheck check) {
         check.turn = conversation_.turns.size();
         conversation_.checks.push_back(std::move(check));
-        say(text);
+        add(text);
     }
     [[nodiscard]] DemoConversation take() { return std::move(conversation_); }
 
    private:
+    void add(std::string_view text) {
+        conversation_.speakers.push_back(static_cast<int>(conversation_.turns.size() % 2));
+        conversation_.turns.emplace_back(text);
+    }
+
     RandomStream random_;
     DemoConversation conversation_;
 };
@@ -157,10 +160,18 @@ void add_numbers(Speech& speech) {
                  {.turn = 0, .kind = "sum", .distance = 0, .answers = {std::to_string(sum)}});
 }
 
+/// In turns from the statement of a fact to its question. Whoever is told something seldom asks for it at once, and a
+/// model that had learnt to would look as if it had not listened.
+int fact_distance(Speech& speech) {
+    const std::size_t percent = speech.below(100);
+    if (percent < 20) return 1;
+    return percent < 68 ? 2 : 3;
+}
+
 /// A statement of a fact, some turns, a question for it and the answer.
 void tell_fact(Speech& speech, const FactKind& kind) {
     const std::string_view value = speech.any(kind.values);
-    const auto distance = 1 + static_cast<int>(speech.below(3));
+    const int distance = fact_distance(speech);
     speech.say(filled(speech.any(kind.statements), value));
     if (distance == 2) speech.say(speech.any(kRemarks));
     if (distance == 3 && speech.chance(50)) {
