@@ -9,28 +9,11 @@
 #include "duologue/comm/nccl_communicator.h"
 #include "duologue/core/error.h"
 #include "duologue/core/random.h"
+#include "support/exact_sums.h"
 #include "support/mpi_main.h"
 
 namespace duologue {
 namespace {
-
-// Multiples of 2^-6 below 16: sums over ranks are exact in f32, whatever their order.
-float exact_value(int rank, std::int64_t index) {
-    return static_cast<float>(mix_key(static_cast<std::uint64_t>(rank), static_cast<std::uint64_t>(index)) % 1024) *
-           0x1.0p-6F;
-}
-
-std::vector<float> exact_values(int rank, std::int64_t count) {
-    std::vector<float> values(static_cast<std::size_t>(count));
-    for (std::int64_t i = 0; i < count; ++i) values[static_cast<std::size_t>(i)] = exact_value(rank, i);
-    return values;
-}
-
-float exact_sum(int ranks, std::int64_t index) {
-    float sum = 0.0F;
-    for (int rank = 0; rank < ranks; ++rank) sum += exact_value(rank, index);
-    return sum;
-}
 
 Tensor view(std::vector<float>& values) {
     return make_vector(values.data(), DataType::kF32, static_cast<std::int64_t>(values.size()));

@@ -10,30 +10,11 @@
 #include "duologue/backend/cuda_backend.h"
 #include "duologue/comm/nccl_communicator.h"
 #include "duologue/core/random.h"
+#include "support/exact_sums.h"
 #include "support/mpi_main.h"
 
 namespace duologue {
 namespace {
-
-// Multiples of 2^-6 below 16: sums over ranks are exact in f32, whatever their order.
-float exact_value(int rank, std::int64_t index) {
-    return static_cast<float>(mix_key(static_cast<std::uint64_t>(rank), static_cast<std::uint64_t>(index)) % 1024) *
-           0x1.0p-6F;
-}
-
-std::vector<float> exact_values(int rank, std::int64_t count) {
-    std::vector<float> values(static_cast<std::size_t>(count));
-    for (std::int64_t i = 0; i < count; ++i) values[static_cast<std::size_t>(i)] = exact_value(rank, i);
-    return values;
-}
-
-std::vector<float> exact_sums(int ranks, std::int64_t count) {
-    std::vector<float> sums(static_cast<std::size_t>(count), 0.0F);
-    for (int rank = 0; rank < ranks; ++rank) {
-        for (std::int64_t i = 0; i < count; ++i) sums[static_cast<std::size_t>(i)] += exact_value(rank, i);
-    }
-    return sums;
-}
 
 /// A vector of f32 in device memory.
 class DeviceVector {
