@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "duologue/core/error.h"
+#include "duologue/core/rounding.h"
 
 namespace duologue {
 
@@ -14,7 +15,7 @@ Arena::Arena(void* memory, std::int64_t bytes) : memory_(static_cast<std::byte*>
 
 Tensor Arena::allocate(DataType type, std::int64_t rows, std::int64_t columns) {
     require(rows >= 0 && columns >= 0, ErrorCode::kInternal, "an arena tensor of {} x {}", rows, columns);
-    const std::int64_t bytes = (rows * columns * size_of(type) + kAlignment - 1) / kAlignment * kAlignment;
+    const std::int64_t bytes = rounded_up(rows * columns * size_of(type), kAlignment);
     require(capacity_ < 0 || used_ + bytes <= capacity_, ErrorCode::kInternal,
             "arena exhausted: {} bytes asked for with {} of {} in use; the plan and the run differ", bytes, used_,
             capacity_);

@@ -9,6 +9,7 @@
 #include "data/examples.h"
 #include "duologue/core/error.h"
 #include "duologue/core/random.h"
+#include "duologue/core/rounding.h"
 #include "duologue/data/shards.h"
 
 namespace duologue {
@@ -178,7 +179,7 @@ BatchCapacity batch_capacity(const DataConfig& config, ModelKind kind) {
     if (target_rows == 0) {
         constexpr std::int64_t kRounding = 64;
         const std::int64_t share = config.micro_batch_tokens * config.max_reply_tokens / config.max_context_tokens;
-        const std::int64_t rounded = (share + kRounding - 1) / kRounding * kRounding;
+        const std::int64_t rounded = rounded_up(share, kRounding);
         target_rows = std::max(config.max_reply_tokens, std::min(rounded, config.micro_batch_tokens));
     }
     require_at_least("data.micro_batch_reply_tokens", target_rows, config.max_reply_tokens, "(data.max_reply_tokens)");

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "duologue/core/rounding.h"
+
 namespace duologue {
 namespace {
 
@@ -13,7 +15,7 @@ void for_each_piece(Arena& arena, const Tensor& x, std::int64_t vocabulary, cons
     const std::int64_t most = std::max<std::int64_t>(1, kLogitsPieceBytes / (vocabulary * size_of(x.type)));
     // Of the largest size, not of the balanced one below: what is taken must never shrink as rows grow.
     const Tensor room = arena.allocate(x.type, std::min(most, x.rows), vocabulary);
-    const std::int64_t pieces = (x.rows + most - 1) / most;
+    const std::int64_t pieces = divided_up(x.rows, most);
     for (std::int64_t piece = 0; piece < pieces; ++piece) {
         const std::int64_t begin = x.rows * piece / pieces;
         const std::int64_t rows = x.rows * (piece + 1) / pieces - begin;

@@ -6,13 +6,10 @@
 
 #include "duologue/core/error.h"
 #include "duologue/core/random.h"
+#include "duologue/core/rounding.h"
 
 namespace duologue {
 namespace {
-
-std::int64_t aligned(std::int64_t elements) {
-    return (elements + kParameterAlignment - 1) / kParameterAlignment * kParameterAlignment;
-}
 
 /// FNV-1a (Fowler, Noll and Vo): a parameter's random numbers depend on its name, not on its place in the table.
 std::uint64_t name_key(std::string_view name) {
@@ -54,7 +51,7 @@ std::size_t ParameterTable::add(std::string name, std::int64_t rows, std::int64_
                         .initializer = initializer,
                         .spread = spread});
     parameters_ += rows * columns;
-    elements_ += aligned(rows * columns);
+    elements_ += rounded_up(rows * columns, kParameterAlignment);
     return entries_.size() - 1;
 }
 

@@ -4,15 +4,13 @@
 #include <algorithm>
 #include <bit>
 
+#include "duologue/core/rounding.h"
+
 namespace duologue {
 
 namespace {
 
 constexpr std::int32_t kPad = 0;  // any token is as good: nothing of it counts
-
-std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
-    return (value + multiple - 1) / multiple * multiple;
-}
 
 // At most a thirty-second is added to many rows.
 std::int64_t rounded_rows(std::int64_t rows) {

@@ -6,6 +6,7 @@
 
 #include "data/examples.h"
 #include "duologue/core/error.h"
+#include "duologue/core/rounding.h"
 #include "duologue/train/checkpoint.h"
 #include "train/step_loader.h"
 
@@ -68,7 +69,7 @@ void add_pairs(PackedTokens& packed, std::int64_t rows, std::int64_t sequences, 
 
 Batch full_batch(const BatchCapacity& capacity) {
     const auto pieces = [](std::int64_t rows, std::int64_t longest) {
-        return longest == 0 ? 0 : (rows + longest - 1) / longest;
+        return longest == 0 ? 0 : divided_up(rows, longest);
     };
     const std::int64_t sequences = std::max(pieces(capacity.source_rows, capacity.max_source_length),
                                             pieces(capacity.target_rows, capacity.max_target_length));
@@ -109,7 +110,7 @@ std::vector<MemoryKind> plan_memory(const TrainingPlan& plan, const MemorySettin
 }
 
 void require_shared_evenly(std::int64_t micro_batches, int ranks) {
-    const std::int64_t next = (micro_batches + ranks - 1) / ranks * ranks;
+    const std::int64_t next = rounded_up(micro_batches, ranks);
     require(micro_batches % ranks == 0, ErrorCode::kConfiguration,
             "train.micro_batches_per_step is {}, which {} ranks cannot share evenly; set a multiple of {}, for "
             "example {}",

@@ -4,16 +4,11 @@
 #include <algorithm>
 
 #include "duologue/core/error.h"
+#include "duologue/core/rounding.h"
 
 namespace duologue {
 
-namespace {
-
-std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
-    return (value + multiple - 1) / multiple * multiple;
-}
-
-}  // namespace
+namespace {}  // namespace
 
 FlatLayout::FlatLayout(std::int64_t elements, std::int64_t bucket_bytes, const Owner& owner)
     : elements_(elements), sharded_(owner.count > 1) {
@@ -21,7 +16,7 @@ FlatLayout::FlatLayout(std::int64_t elements, std::int64_t bucket_bytes, const O
             "{} elements for owner {} of {}", elements, owner.index, owner.count);
     const std::int64_t multiple = sharded_ ? owner.count * kPieceAlignment : 1;
     constexpr std::int64_t kBytes = sizeof(float);
-    const std::int64_t bucket = rounded_up(std::max<std::int64_t>((bucket_bytes + kBytes - 1) / kBytes, 1), multiple);
+    const std::int64_t bucket = rounded_up(std::max<std::int64_t>(divided_up(bucket_bytes, kBytes), 1), multiple);
     padded_ = rounded_up(elements, multiple);
     for (std::int64_t begin = 0; begin < padded_; begin += bucket) {
         buckets_.push_back({.begin = begin, .length = std::min(bucket, padded_ - begin)});

@@ -96,16 +96,16 @@ class ForwardPass {
     void run_block(const HeadOfSequence& at, std::int64_t begin, std::int64_t count,
                    const ForwardScratch& scratch) const {
         const std::int64_t width = sizes_.width;
-        const std::int64_t row_panels = panels(count, kernel_.rows);
+        const std::int64_t row_panels = divided_up(count, kernel_.rows);
         pack_panels(scratch.left,
                     head_rows<T>(operation_.q, at.q_begin + begin, count, at.column, width, Adjacent::kDepth),
                     kernel_.left());
-        multiply_panels(kernel_, row_panels, panels(at.keys, kernel_.columns), width, scratch.left, scratch.keys,
+        multiply_panels(kernel_, row_panels, divided_up(at.keys, kernel_.columns), width, scratch.left, scratch.keys,
                         scratch.scores, sizes_.padded_keys, Write::kOverwrite);
         for (std::int64_t i = 0; i < count; ++i) softmax_row(at, begin + i, i, scratch);
         const PackSource<float> probabilities{scratch.scores, sizes_.padded_keys, Adjacent::kDepth, count, at.keys};
         pack_panels(scratch.left, probabilities, kernel_.left());
-        multiply_panels(kernel_, row_panels, panels(width, kernel_.columns), at.keys, scratch.left, scratch.values,
+        multiply_panels(kernel_, row_panels, divided_up(width, kernel_.columns), at.keys, scratch.left, scratch.values,
                         scratch.result, sizes_.padded_width, Write::kOverwrite);
         for (std::int64_t i = 0; i < count; ++i) {
             T* out = y_.as<T>() + (at.q_begin + begin + i) * y_.row_stride + at.column;

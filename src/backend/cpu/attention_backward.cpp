@@ -76,7 +76,7 @@ class BackwardPass {
         const BackwardScratch scratch(memory, kernel_, sizes_);
         const HeadOfSequence at = head_of_sequence(operation_, task);
         if (at.keys == 0) return;
-        const std::int64_t gradient_floats = panels(at.keys, kernel_.rows) * kernel_.rows * sizes_.padded_width;
+        const std::int64_t gradient_floats = divided_up(at.keys, kernel_.rows) * kernel_.rows * sizes_.padded_width;
         std::fill_n(scratch.dk, gradient_floats, 0.0F);
         std::fill_n(scratch.dv, gradient_floats, 0.0F);
         if (at.queries > 0) {
@@ -109,8 +109,8 @@ class BackwardPass {
 
     /// Probabilities (after dropout) and dscores of a block of queries.
     void find_dscores(const HeadOfSequence& at, QueryBlock block, const BackwardScratch& scratch) const {
-        const std::int64_t row_panels = panels(block.count, kernel_.rows);
-        const std::int64_t key_panels = panels(at.keys, kernel_.columns);
+        const std::int64_t row_panels = divided_up(block.count, kernel_.rows);
+        const std::int64_t key_panels = divided_up(at.keys, kernel_.columns);
         pack_panels(scratch.rows, query_rows(operation_.q, at, block, Adjacent::kDepth), kernel_.left());
         multiply_panels(kernel_, row_panels, key_panels, sizes_.width, scratch.rows, scratch.keys_across_keys,
                         scratch.probabilities, sizes_.padded_keys, Write::kOverwrite);
@@ -149,19 +149,19 @@ class BackwardPass {
 
     /// dv += p^T dy, dk += ds^T q, dq = ds k.
     void add_products(const HeadOfSequence& at, QueryBlock block, const BackwardScratch& scratch) const {
-        const std::int64_t width_panels = panels(sizes_.width, kernel_.columns);
+        const std::int64_t width_panels = divided_up(sizes_.width, kernel_.columns);
         const auto add_transposed = [&](float* to, const float* weights, const Tensor& right) {
             const PackSource<float> transposed{weights, sizes_.padded_keys, Adjacent::kAcross, at.keys, block.count};
             pack_panels(scratch.rows, transposed, kernel_.left());
             pack_panels(scratch.columns, query_rows(right, at, block, Adjacent::kAcross), kernel_.right());
-            multiply_panels(kernel_, panels(at.keys, kernel_.rows), width_panels, block.count, scratch.rows,
+            multiply_panels(kernel_, divided_up(at.keys, kernel_.rows), width_panels, block.count, scratch.rows,
                             scratch.columns, to, sizes_.padded_width, Write::kAccumulate);
         };
         add_transposed(scratch.dv, scratch.probabilities, gradients_.dy);
         add_transposed(scratch.dk, scratch.dscores, operation_.q);
         const PackSource<float> dscores{scratch.dscores, sizes_.padded_keys, Adjacent::kDepth, block.count, at.keys};
         pack_panels(scratch.rows, dscores, kernel_.left());
-        multiply_panels(kernel_, panels(block.count, kernel_.rows), width_panels, at.keys, scratch.rows,
+        multiply_panels(kernel_, divided_up(block.count, kernel_.rows), width_panels, at.keys, scratch.rows,
                         scratch.keys_across_width, scratch.dq, sizes_.padded_width, Write::kOverwrite);
         store_rows<T>(gradients_.dq, at.q_begin + block.begin, at.column, scratch.dq, sizes_.padded_width, block.count,
                       sizes_.width);

@@ -9,6 +9,7 @@
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/gemm_pack.h"
 #include "backend/cpu/parallel.h"
+#include "duologue/core/rounding.h"
 
 namespace duologue::cpu {
 
@@ -48,13 +49,12 @@ struct AttentionSizes {
     std::int64_t padded_keys;   // keys in whole panels of columns
     std::int64_t key_rows;      // keys in whole panels of rows
 
-    static std::int64_t rounded(std::int64_t count, std::int64_t unit) { return (count + unit - 1) / unit * unit; }
     AttentionSizes(const MicroKernel& kernel, const Attention& operation)
         : width(operation.q.columns / operation.heads),
           most_keys(std::max<std::int64_t>(1, longest(operation.kv_offsets))),
-          padded_width(rounded(width, kernel.columns)),
-          padded_keys(rounded(most_keys, kernel.columns)),
-          key_rows(rounded(most_keys, kernel.rows)) {}
+          padded_width(rounded_up(width, kernel.columns)),
+          padded_keys(rounded_up(most_keys, kernel.columns)),
+          key_rows(rounded_up(most_keys, kernel.rows)) {}
 
    private:
     static std::int64_t longest(const Offsets& offsets) {
@@ -66,8 +66,6 @@ struct AttentionSizes {
         return length;
     }
 };
-
-inline std::int64_t panels(std::int64_t count, std::int64_t width) { return (count + width - 1) / width; }
 
 /// Rows [row, row + rows) of the head's columns as an operand whose `across` index is the row (kDepth) or the column.
 template <class T>

@@ -6,6 +6,7 @@
 #include "backend/cpu/gemm_epilogue.h"
 #include "backend/cpu/gemm_pack.h"
 #include "backend/cpu/parallel.h"
+#include "duologue/core/rounding.h"
 
 namespace duologue::cpu {
 
@@ -18,8 +19,6 @@ constexpr std::int64_t kMostTileRows = 240;
 constexpr std::int64_t kPackedColumnsBytes = std::int64_t{256} << 10;  // of a block of b
 constexpr std::int64_t kSumsBytes = std::int64_t{240} << 10;           // of a tile that takes more than one pass
 constexpr std::int64_t kTilesPerThread = 4;
-
-std::int64_t pieces(std::int64_t total, std::int64_t part) { return (total + part - 1) / part; }
 
 struct Tiling {
     std::int64_t rows;  // of a tile, whole panels
@@ -38,19 +37,19 @@ std::int64_t most_tile_columns(const MicroKernel& kernel, std::int64_t depth) {
 
 /// Tiles as large as the cache allows, but enough of them, and a multiple of the threads, to keep every thread busy.
 Tiling choose_tiling(const MicroKernel& kernel, std::int64_t m, std::int64_t n, std::int64_t depth, int threads) {
-    const std::int64_t row_panels = pieces(m, kernel.rows);
-    const std::int64_t column_panels = pieces(n, kernel.columns);
-    const std::int64_t column_tiles = pieces(column_panels, most_tile_columns(kernel, depth) / kernel.columns);
-    std::int64_t row_tiles = pieces(row_panels, kMostTileRows / kernel.rows);
+    const std::int64_t row_panels = divided_up(m, kernel.rows);
+    const std::int64_t column_panels = divided_up(n, kernel.columns);
+    const std::int64_t column_tiles = divided_up(column_panels, most_tile_columns(kernel, depth) / kernel.columns);
+    std::int64_t row_tiles = divided_up(row_panels, kMostTileRows / kernel.rows);
     const std::int64_t wanted = threads == 1 ? 1 : threads * kTilesPerThread;
     while (row_tiles < row_panels && (row_tiles * column_tiles < wanted && row_panels / row_tiles > 8)) ++row_tiles;
     while (row_tiles < row_panels && row_tiles * column_tiles < 8 * threads &&
            row_tiles * column_tiles % threads != 0) {
         ++row_tiles;
     }
-    const std::int64_t rows = pieces(row_panels, row_tiles) * kernel.rows;
-    const std::int64_t columns = pieces(column_panels, column_tiles) * kernel.columns;
-    return {.rows = rows, .columns = columns, .row_tiles = pieces(m, rows), .column_tiles = pieces(n, columns)};
+    const std::int64_t rows = divided_up(row_panels, row_tiles) * kernel.rows;
+    const std::int64_t columns = divided_up(column_panels, column_tiles) * kernel.columns;
+    return {.rows = rows, .columns = columns, .row_tiles = divided_up(m, rows), .column_tiles = divided_up(n, columns)};
 }
 
 template <class T>
@@ -93,7 +92,7 @@ class TiledProduct {
           right_(right_source<T>(operation)),
           store_(choose_store_tile(y, operation)),
           tiling_(choose_tiling(kernel, left_.across, right_.across, left_.depth, threads)),
-          passes_(pieces(left_.depth, kDepthPerPass)) {}
+          passes_(divided_up(left_.depth, kDepthPerPass)) {}
 
     [[nodiscard]] std::int64_t tiles() const { return tiling_.row_tiles * tiling_.column_tiles; }
     [[nodiscard]] std::int64_t scratch_bytes() const {

@@ -5,6 +5,7 @@
 #include "backend/cpu/gemm_epilogue.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/simd.h"
+#include "duologue/core/rounding.h"
 
 namespace duologue::cpu {
 
@@ -77,7 +78,7 @@ void multiply_few(Workspace& workspace, const Tensor& y, const Matmul& operation
     const std::int64_t stride = operation.b.row_stride;
     const bool transposed = operation.transpose_b == Transpose::kYes;
     const StoreTile store_tile = choose_store_tile(y, operation);
-    const std::int64_t strips = (y.columns + kStrip - 1) / kStrip;
+    const std::int64_t strips = divided_up(y.columns, kStrip);
     parallel_ranges(workspace.threads(), strips, kStripsPerPiece, [&](std::int64_t begin, std::int64_t end, int) {
         for (std::int64_t strip = begin; strip < end; ++strip) {
             const std::int64_t first = strip * kStrip;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "duologue/core/rounding.h"
+
 namespace duologue::cpu {
 
 namespace {
@@ -107,7 +109,7 @@ void store_words(float* out, F8 words) {
 
 template <class Word, Stored kStored, class T>
 void pack_along_depth(const Strip& strip, const T* data, std::int64_t stride, std::int64_t depth) {
-    const std::int64_t words = (depth + Word::kElements - 1) / Word::kElements;
+    const std::int64_t words = divided_up(depth, Word::kElements);
     for (std::int64_t w = 0; w < words; w += kLanes) {
         const std::int64_t k = w * Word::kElements;
         F8 block[kLanes];
@@ -142,7 +144,7 @@ void pack_strip(const Strip& strip, const PackSource<T>& source, std::int64_t fi
 
 template <class Word, class T>
 void pack_words(float* out, const PackSource<T>& source, std::int64_t width) {
-    const std::int64_t words = (source.depth + Word::kElements - 1) / Word::kElements;
+    const std::int64_t words = divided_up(source.depth, Word::kElements);
     for (std::int64_t begin = 0; begin < source.across; begin += width) {
         float* panel = out + begin * words;
         for (std::int64_t at = 0; at < width; at += kLanes) {

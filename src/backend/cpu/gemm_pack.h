@@ -5,6 +5,7 @@
 
 #include "backend/cpu/gemm_kernel.h"
 #include "backend/cpu/simd.h"
+#include "duologue/core/rounding.h"
 
 namespace duologue::cpu {
 
@@ -24,7 +25,7 @@ struct PackSource {
 
 /// Floats that pack_panels() may write: whole panels, and the overhang of the last vector.
 [[nodiscard]] inline std::int64_t packed_floats(const PanelShape& shape, std::int64_t across, std::int64_t depth) {
-    return (across + shape.width - 1) / shape.width * shape.width * words_for(shape.word, depth) + kLanes;
+    return rounded_up(across, shape.width) * words_for(shape.word, depth) + kLanes;
 }
 
 /// Panels as `shape` has them: out[panel][word][width], zero past `across`.

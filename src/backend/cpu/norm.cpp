@@ -6,6 +6,7 @@
 #include "backend/cpu/loops.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/simd.h"
+#include "duologue/core/rounding.h"
 
 namespace duologue::cpu {
 
@@ -134,8 +135,8 @@ void residual_norm_backward(Workspace& workspace, std::uint64_t random_key, cons
     const DropoutMask mask(ddelta.empty() ? Dropout{} : operation.dropout, random_key);
     const std::int64_t rows = operation.sum.rows;
     const std::int64_t columns = operation.sum.columns;
-    const std::int64_t grain = std::max(kRowsPerPiece, (rows + kMostPartials - 1) / kMostPartials);
-    const std::int64_t pieces = (rows + grain - 1) / grain;
+    const std::int64_t grain = std::max(kRowsPerPiece, divided_up(rows, kMostPartials));
+    const std::int64_t pieces = divided_up(rows, grain);
     workspace.reserve_per_thread(Scratch::bytes_for<float>(DropoutMask::buffer_floats(columns)));
     workspace.reserve_shared(2 * Scratch::bytes_for<float>(pieces * columns));
     Scratch shared = workspace.shared();

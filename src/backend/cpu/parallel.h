@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "duologue/core/rounding.h"
+
 namespace duologue::cpu {
 
 /// body(index, thread) for every index in [0, count), handed out one by one. `body` must not throw.
@@ -22,7 +24,7 @@ void parallel_for(int threads, std::int64_t count, const Body& body) {
 /// body(begin, end, thread) for consecutive ranges of `grain` indices.
 template <class Body>
 void parallel_ranges(int threads, std::int64_t count, std::int64_t grain, const Body& body) {
-    parallel_for(threads, (count + grain - 1) / grain, [&](std::int64_t piece, int thread) {
+    parallel_for(threads, divided_up(count, grain), [&](std::int64_t piece, int thread) {
         body(piece * grain, std::min(count, (piece + 1) * grain), thread);
     });
 }

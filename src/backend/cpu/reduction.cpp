@@ -4,6 +4,7 @@
 #include "backend/cpu/loops.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/simd.h"
+#include "duologue/core/rounding.h"
 
 namespace duologue::cpu {
 
@@ -42,7 +43,7 @@ double sum_of_piece(const float* x, std::int64_t count) {
 
 template <class Term>
 void reduce(Workspace& workspace, const Tensor& y, const Tensor& x, Write write) {
-    const std::int64_t pieces = (x.elements() + kElementsPerPiece - 1) / kElementsPerPiece;
+    const std::int64_t pieces = divided_up(x.elements(), kElementsPerPiece);
     workspace.reserve_shared(Scratch::bytes_for<double>(pieces));
     auto* partials = workspace.shared().take<double>(pieces);
     const auto* values = x.as<float>();
@@ -72,8 +73,8 @@ void add_partial_rows(int threads, float* total, const float* partials, std::int
 
 void column_sum(Workspace& workspace, const Tensor& db, const Tensor& dy, Write write) {
     const std::int64_t columns = dy.columns;
-    const std::int64_t grain = std::max(kRowsPerPiece, (dy.rows + kMostPartials - 1) / kMostPartials);
-    const std::int64_t pieces = (dy.rows + grain - 1) / grain;
+    const std::int64_t grain = std::max(kRowsPerPiece, divided_up(dy.rows, kMostPartials));
+    const std::int64_t pieces = divided_up(dy.rows, grain);
     workspace.reserve_shared(Scratch::bytes_for<float>(pieces * columns));
     auto* partials = workspace.shared().take<float>(pieces * columns);
     with_element_type(dy.type, [&]<class T>(T) {

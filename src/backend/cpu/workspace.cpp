@@ -7,14 +7,13 @@
 
 #include "duologue/core/arena.h"
 #include "duologue/core/error.h"
+#include "duologue/core/rounding.h"
 
 namespace duologue::cpu {
 
 namespace {
 
 constexpr std::int64_t kHugePage = std::int64_t{1} << 21;
-
-std::int64_t rounded_up(std::int64_t bytes, std::int64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 }  // namespace
 

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "duologue/core/rounding.h"
+
 namespace duologue::cpu {
 
 constexpr std::int64_t kScratchAlignment = 64;  // bytes: one cache line
@@ -34,7 +36,7 @@ class Scratch {
     template <class T>
     [[nodiscard]] static std::int64_t bytes_for(std::int64_t count) {
         const std::int64_t bytes = count * static_cast<std::int64_t>(sizeof(T));
-        return (bytes + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment;
+        return rounded_up(bytes, kScratchAlignment);
     }
 
    private:

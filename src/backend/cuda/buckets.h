@@ -5,11 +5,9 @@
 #include <bit>
 #include <cstdint>
 
-namespace duologue::cuda {
+#include "duologue/core/rounding.h"
 
-[[nodiscard]] constexpr std::int64_t rounded_up(std::int64_t length, std::int64_t multiple) {
-    return (length + multiple - 1) / multiple * multiple;
-}
+namespace duologue::cuda {
 
 /// The length or a little more: eight values between a power of two and the next.
 [[nodiscard]] constexpr std::int64_t bucket_of(std::int64_t length) {

@@ -8,6 +8,7 @@
 
 #include "backend/cuda/check.h"
 #include "backend/cuda/cublaslt_matmul.h"
+#include "duologue/core/rounding.h"
 
 namespace duologue::cuda {
 
@@ -28,7 +29,7 @@ inline std::uint32_t alignment_of(const Tensor& tensor) {
 inline std::int64_t aux_leading_dimension(Epilogue epilogue, std::int64_t columns) {
     const bool relu = epilogue == Epilogue::kBiasRelu || epilogue == Epilogue::kReluGrad;
     const std::int64_t multiple = relu ? 128 : 8;
-    return (columns + multiple - 1) / multiple * multiple;
+    return rounded_up(columns, multiple);
 }
 
 inline std::int64_t aux_row_bytes(Epilogue epilogue, DataType type, std::int64_t columns) {

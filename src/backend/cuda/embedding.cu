@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kThreads) sum_borders_kernel(SortedRows<T> at)
     store_octet<kAccess>(to, total, count);
 }
 
-std::int64_t aligned(std::int64_t bytes) { return divided_up(bytes, kAlignment) * kAlignment; }
+std::int64_t aligned(std::int64_t bytes) { return rounded_up(bytes, kAlignment); }
 
 // The workspace of a backward pass: rows numbered, sorted keys, sorted rows, borders, and what the sort itself takes.
 struct BackwardRoom {

@@ -7,10 +7,9 @@
 
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.h"
+#include "duologue/core/rounding.h"
 
 namespace duologue::cuda {
-
-inline std::int64_t divided_up(std::int64_t value, std::int64_t by) { return (value + by - 1) / by; }
 
 /// kWide where every row of every tensor begins at a multiple of 16 bytes and has a whole number of octets.
 inline Access access_of(std::initializer_list<Tensor> tensors) {
