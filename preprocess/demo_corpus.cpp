@@ -243,8 +243,6 @@ DemoConversation demo_conversation(std::uint64_t seed, std::uint64_t index) {
 }
 
 void write_demo_corpus(const std::string& path, std::int64_t conversations, std::uint64_t seed) {
-    require(conversations >= 1, ErrorCode::kConfiguration, "--conversations is {}; it must be at least 1",
-            conversations);
     PendingFile pending(path);
     std::ofstream file(pending.temporary_path());
     for (std::int64_t i = 0; i < conversations && file.good(); ++i) {

@@ -155,20 +155,6 @@ void make_folder(const std::string& folder) {
     remove_shards(folder, [](const std::string& name) { return name.ends_with(".part"); });
 }
 
-void check(const PreprocessOptions& options) {
-    const auto at_least = [](std::string_view option, std::int64_t value, std::int64_t least) {
-        require(value >= least, ErrorCode::kConfiguration, "{} is {}; it must be at least {}", option, value, least);
-    };
-    at_least("the number of inputs", static_cast<std::int64_t>(options.inputs.size()), 1);
-    at_least("--vocabulary-size", options.vocabulary_size, Vocabulary::kSpecialTokens + 1);
-    at_least("--min-count", options.min_count, 1);
-    at_least("--shard-tokens", options.shard_tokens, 1);
-    at_least("--workers", options.workers, 1);
-    require(options.validation_percent >= 0 && options.validation_percent < 100, ErrorCode::kConfiguration,
-            "--validation-percent is {}; it must be 0 to 99", options.validation_percent);
-    require(!options.output.empty(), ErrorCode::kConfiguration, "--output is missing; name the folder to write to");
-}
-
 /// The same inputs must have been read twice.
 void check_same_words(const Vocabulary& vocabulary, const Manifest& manifest) {
     const DataCounts train = manifest.counts(Split::kTrain);
@@ -190,7 +176,6 @@ void warn_without_validation(const PreprocessOptions& options, const Manifest& m
 }  // namespace
 
 Manifest preprocess(const PreprocessOptions& options, const Log& log) {
-    check(options);
     const std::vector<InputFile> inputs = inspect_inputs(options, log);
     make_folder(options.output);
     const bool counting = options.vocabulary.empty();

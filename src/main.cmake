@@ -3,8 +3,8 @@ add_executable(duologue main.cpp commands/chat.cpp commands/command_line.cpp com
                commands/evaluate.cpp commands/export.cpp commands/inspect.cpp commands/inspection.cpp commands/plan.cpp
                commands/train.cpp)
 target_compile_definitions(duologue PRIVATE DUOLOGUE_VERSION="${PROJECT_VERSION}")
-target_link_libraries(duologue PRIVATE duologue_options duologue_chat duologue_train duologue_comm duologue_backend
-                      CLI11::CLI11 nlohmann_json::nlohmann_json)
+target_link_libraries(duologue PRIVATE duologue_options duologue_arguments duologue_chat duologue_train duologue_comm
+                      duologue_backend nlohmann_json::nlohmann_json)
 if(DUOLOGUE_BUILD_CUDA)
   add_dependencies(duologue duologue_cuda_module)  # which it loads when a GPU is asked for
 endif()

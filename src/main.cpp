@@ -2,20 +2,21 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <string>
-#include <vector>
+#include <thread>
 
 #include "commands/program.h"
-#include "duologue/config/nearest.h"
 #include "duologue/core/error.h"
 #include "duologue/core/log.h"
 
 namespace {
 
+using duologue::CommandLine;
 using duologue::Environment;
 using duologue::Error;
 using duologue::ErrorCode;
@@ -66,9 +67,6 @@ Environment read_environment() {
 }
 
 void declare_commands(Program& program) {
-    CLI::App& app = program.app;
-    app.set_version_flag("--version", "duologue " DUOLOGUE_VERSION);
-    app.require_subcommand(1);
     duologue::declare_train(program);
     duologue::declare_chat(program);
     duologue::declare_evaluate(program);
@@ -76,48 +74,6 @@ void declare_commands(Program& program) {
     duologue::declare_inspect(program);
     duologue::declare_doctor(program);
     duologue::declare_export(program);
-}
-
-/// A mistyped command is answered with the nearest; CLI11 would only say that it did not expect it.
-void check_command(const CLI::App& app, const std::vector<std::string>& arguments) {
-    if (arguments.empty() || arguments[0].starts_with('-')) return;
-    std::vector<std::string> names;
-    for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
-    duologue::require(std::find(names.begin(), names.end(), arguments[0]) != names.end(), ErrorCode::kConfiguration,
-                      "there is no command '{}'.{} `duologue --help` lists them.", arguments[0],
-                      duologue::suggestion(arguments[0], names));
-}
-
-/// Of the program itself, and of the command that was given.
-std::vector<std::string> options_of(const CLI::App& app) {
-    std::vector<std::string> names;
-    const auto add = [&names](const CLI::App& from) {
-        for (const CLI::Option* option : from.get_options()) {
-            for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
-        }
-    };
-    add(app);
-    for (const CLI::App* command : app.get_subcommands()) add(*command);
-    return names;
-}
-
-int run(Program& program, std::vector<std::string> arguments) {
-    declare_commands(program);
-    program.overrides = duologue::take_overrides(arguments);
-    check_command(program.app, arguments);
-    try {
-        std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as this overload takes them
-        program.app.parse(reversed);
-    } catch (const CLI::ParseError& request) {
-        const bool asked_for = request.get_exit_code() == 0;  // --help, --version
-        const std::string command = arguments.empty() || arguments[0].starts_with('-') ? "" : arguments[0] + " ";
-        const std::string unknown = duologue::unknown_option(arguments, options_of(program.app));
-        duologue::require(asked_for || unknown.empty(), ErrorCode::kConfiguration, "{} `duologue {}--help` lists them.",
-                          unknown, command);
-        program.app.exit(request);
-        return asked_for ? 0 : static_cast<int>(ErrorCode::kConfiguration);
-    }
-    return program.run();
 }
 
 /// OpenMP's threads wait for each other actively, by default for milliseconds, in which a process that shares the cores
@@ -134,8 +90,20 @@ void wait_briefly_for_threads(char** argv) {
 /// blocks as large as the largest that was ever freed: 49 MB of the 196 that a small training held between checkpoints.
 void return_freed_memory() { mallopt(M_MMAP_THRESHOLD, 128 * 1024); }
 
+/// A command line is as wrong for every rank of a job: the first says so. The others leave it the time to: mpirun ends
+/// all of them with the first that ends.
+int refuse_command_line(const Environment& environment, int status, const std::string& message) {
+    if (environment.rank == 0) {
+        duologue::Log().error("{}", message);
+    } else {
+        std::this_thread::sleep_for(std::chrono::seconds(1));
+    }
+    return status;
+}
+
 /// Says what went wrong in one line and ends: where there are other ranks, all of them.
 int fail_with(Program& program, int status, const std::string& message) {
+    if (!program.run) return refuse_command_line(program.environment, status, message);
     if (!program.world) {
         duologue::Log().error("{}", message);
         return status;
@@ -147,11 +115,12 @@ int fail_with(Program& program, int status, const std::string& message) {
 
 int main(int argc, char** argv) {
     wait_briefly_for_threads(argv);
-    Program program{.app = CLI::App("duologue: trains conversational Transformers, and talks with them", "duologue"),
-                    .argc = argc,
-                    .argv = argv,
-                    .environment = read_environment(),
-                    .stop = stop_request};
+    Program program{
+        .line = CommandLine("duologue", DUOLOGUE_VERSION, "Trains conversational Transformers, and talks with them."),
+        .argc = argc,
+        .argv = argv,
+        .environment = read_environment(),
+        .stop = stop_request};
     program.stop_on_signals = [](duologue::StopOn stop) {
         handle(SIGINT, on_signal);
         handle(SIGUSR1, on_signal);  // mpirun forwards it, and kills where it gets SIGINT or SIGTERM; Slurm sends it
@@ -161,7 +130,9 @@ int main(int argc, char** argv) {
     return_freed_memory();
     handle(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error of the write, as a full disk is
     try {
-        return run(program, {argv + 1, argv + argc});
+        declare_commands(program);
+        program.run = program.line.read({argv + 1, argv + argc});
+        return program.run();
     } catch (const Error& error) {
         return fail_with(program, error.exit_status(), error.what());
     } catch (const std::exception& error) {

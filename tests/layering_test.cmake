@@ -3,20 +3,22 @@ cmake_minimum_required(VERSION 3.25)
 
 set(sees_core core)
 set(sees_config core config)
+set(sees_arguments core config arguments)
 set(sees_backend core backend)
 set(sees_comm core comm)
 set(sees_data core config data)
 set(sees_model core config data backend model)
 set(sees_train core config data backend comm model train)
 set(sees_chat core config data backend model chat)
-set(sees_preprocess core config data preprocess)
-set(sees_commands core config data backend comm model train chat)
-set(rooms core config backend comm data model train chat preprocess)
+set(sees_preprocess core config arguments data preprocess)
+set(sees_commands core config arguments data backend comm model train chat)
+set(rooms core config arguments backend comm data model train chat preprocess)
 
 # Where a header may be included: "header|files", both regular expressions.
 set(vendor_places
     "mpi\\.h|^src/comm/"
     "(oneapi/dnnl/)?dnnl.*|^src/backend/cpu/onednn\\.cpp$"
+    "CLI/.*|^src/arguments/command_line\\.cpp$"
     "hdf5\\.h|^src/data/hdf5_file\\.cpp$"
     "(cuda|cublas|cudnn).*|^src/(backend/cuda/|comm/nccl_communicator\\.cpp$)"
     "nccl.*|^src/comm/nccl_communicator\\.cpp$")

@@ -12,6 +12,7 @@
 #include "duologue/data/tokenizer.h"
 #include "readers/json_cursor.h"
 #include "readers/record_parser.h"
+#include "readers/record_reader.h"
 #include "support/compress.h"
 #include "support/file_size_limit.h"
 #include "support/sample_data.h"
@@ -195,10 +196,14 @@ TEST(Preprocess, MissingAndEmptyInputsAreErrors) {
     write_file_durably(folder / "empty", "");
     EXPECT_THAT(error_of(options_for(folder / "empty", folder / "out"), ErrorCode::kData),
                 HasSubstr("no conversation"));
-    write_file_durably(folder / "in", "a\nb\n");
-    PreprocessOptions options = options_for(folder / "in", folder / "out");
-    options.workers = 0;
-    EXPECT_THAT(error_of(options, ErrorCode::kConfiguration), HasSubstr("--workers is 0"));
+}
+
+TEST(Preprocess, TextThatSpeaksOfTheEndOfUtteranceMarkIsText) {
+    const TemporaryFolder folder;
+    write_file_durably(folder / "README.md", "# Formats\n\n| `eou` | turns separated by `__eou__` |\n\nand so on\n");
+    EXPECT_EQ(detect_format(folder / "README.md").format, Format::kText);
+    write_file_durably(folder / "talk.txt", "Hi. __eou__ Hello! __eou__\n\nBye. __eou__ Bye. __eou__\nalone\n");
+    EXPECT_EQ(detect_format(folder / "talk.txt").format, Format::kEndOfUtterance);
 }
 
 TEST(Preprocess, AFullDiskLeavesTheOldDataAsItWas) {

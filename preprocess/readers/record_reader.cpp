@@ -252,6 +252,20 @@ bool is_object_of_objects(std::string_view head) {
     return cursor.take('{') && cursor.string(key) && cursor.take(':') && cursor.peek() == '{';
 }
 
+/// Whether most lines of `head` that are not blank have the mark: a text may speak of it.
+bool marks_ends_of_utterances(std::string_view head) {
+    std::int64_t lines = 0;
+    std::int64_t marked = 0;
+    while (!head.empty()) {
+        const std::string_view line = head.substr(0, head.find('\n'));
+        head.remove_prefix(std::min(line.size() + 1, head.size()));
+        if (is_blank(line)) continue;
+        ++lines;
+        if (line.find("__eou__") != std::string_view::npos) ++marked;
+    }
+    return 2 * marked > lines;
+}
+
 Format format_of(std::string_view head) {
     const std::size_t first = head.find_first_not_of(kWhiteSpace);
     if (first != std::string_view::npos && head[first] == '{') {
@@ -259,7 +273,7 @@ Format format_of(std::string_view head) {
         if (is_json_record(line)) return Format::kJsonLines;
         return is_object_of_objects(head) ? Format::kTopicalChat : Format::kJsonLines;
     }
-    return head.find("__eou__") != std::string_view::npos ? Format::kEndOfUtterance : Format::kText;
+    return marks_ends_of_utterances(head) ? Format::kEndOfUtterance : Format::kText;
 }
 
 }  // namespace

@@ -44,7 +44,8 @@ struct DetectedFormat {
     Format format = Format::kText;
     std::string compression;  ///< "plain", "gzip" or "zstd"
 };
-/// Looks at the beginning of the file: JSON with "turns" or "messages", an object of objects, `__eou__`, else text.
+/// Looks at the beginning of the file: JSON with "turns" or "messages", an object of objects, lines with
+/// `__eou__`, else text.
 [[nodiscard]] DetectedFormat detect_format(const std::string& path);
 
 }  // namespace duologue::preprocess

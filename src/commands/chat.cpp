@@ -1,7 +1,9 @@
 // duologue chat: talk with a saved model.
+#include <algorithm>
 #include <iostream>
 
 #include "commands/program.h"
+#include "duologue/arguments/config_options.h"
 #include "duologue/chat/speaker.h"
 #include "duologue/core/log.h"
 
@@ -15,7 +17,6 @@ struct ChatArguments {
 };
 
 int chat(Program& program, const ChatArguments& arguments) {
-    require_sections(program, {"chat", "device"});
     const Config config = effective_config(program, "");
     Speaker speaker(load_model(arguments.model), open_device(config.device, 1));
     Session session(speaker.generator(), speaker.vocabulary(), config.chat, speaker.card().max_context_tokens);
@@ -31,6 +32,18 @@ int chat(Program& program, const ChatArguments& arguments) {
     return 0;
 }
 
+/// --temperature for --chat.temperature, and so on. What is for the chat at the end of a training has no effect here.
+void add_sampling_options(Command& command, std::vector<Override>& overrides) {
+    for (const OptionHelp& option : option_help()) {
+        if (!option.key.starts_with("chat.") || option.key == "chat.at_end" || option.key == "chat.prompts") continue;
+        std::string name = option.key.substr(option.key.find('.') + 1);
+        std::replace(name.begin(), name.end(), '_', '-');
+        Argument& argument = add_config_option(command, option, overrides);
+        argument.names = fmt::format("--{},--{}", name, option.key);
+        argument.times = Times::kOnce;
+    }
+}
+
 }  // namespace
 
 void greet(const Speaker& speaker, ChatInput input) {
@@ -41,37 +54,15 @@ void greet(const Speaker& speaker, ChatInput input) {
               << std::endl;
 }
 
-void add_sampling_options(CLI::App& command, Program& program) {
-    struct ShortForm {
-        const char* option;
-        const char* key;
-        const char* help;
-    };
-    for (const ShortForm& form : {ShortForm{"--temperature", "chat.temperature", "0: always the likeliest word"},
-                                  ShortForm{"--top-k", "chat.top_k", "choose among so many words; 0: all"},
-                                  ShortForm{"--top-p", "chat.top_p", "choose among words of this probability together"},
-                                  ShortForm{"--repetition-penalty", "chat.repetition_penalty", "1: none"},
-                                  ShortForm{"--seed", "chat.seed", "of the choice of words"}}) {
-        const std::string key = form.key;
-        command.add_option_function<std::string>(
-            form.option,
-            [&program, key](const std::string& value) {
-                program.overrides.push_back({key, value});
-            },
-            form.help);
-    }
-}
-
 void declare_chat(Program& program) {
     const auto arguments = std::make_shared<ChatArguments>();
-    CLI::App* command = program.app.add_subcommand("chat", "talk with a saved model");
-    command->add_option("model,--model", arguments->model, "folder of the saved model, for example OUT/model")
-        ->required();
-    command->add_option("--prompt", arguments->prompts, "say this instead of asking; repeated: a conversation")
-        ->allow_extra_args(false);
-    add_sampling_options(*command, program);
-    command->callback(
-        [&program, arguments] { program.run = [&program, arguments] { return chat(program, *arguments); }; });
+    Command& command = program.line.add_command("chat", "talk with a saved model");
+    command.value("MODEL,--model", "DIR", arguments->model, "folder of the saved model, for example OUT/model")
+        .required();
+    command.values("--prompt", "TEXT", arguments->prompts, "say this instead of asking; several: a conversation");
+    add_sampling_options(command, program.overrides);
+    add_config_options(command, "device.", program.overrides);
+    command.run = [&program, arguments] { return chat(program, *arguments); };
 }
 
 }  // namespace duologue

@@ -22,16 +22,8 @@ Config effective_config(const Program& program, const std::string& config_path) 
     if (!config_path.empty()) read_config_file(config, config_path);
     apply_overrides(config, program.overrides);
     validate(config);
+    require_data_folder("data.path", config.data.path);
     return config;
-}
-
-void require_sections(const Program& program, const std::vector<std::string>& sections) {
-    for (const Override& given : program.overrides) {
-        const std::string section = given.key.substr(0, given.key.find('.'));
-        require(std::find(sections.begin(), sections.end(), section) != sections.end(), ErrorCode::kConfiguration,
-                "command line: --{} has no effect on this command; it takes options of {}", given.key,
-                fmt::join(sections, ", "));
-    }
 }
 
 namespace {

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "commands/program.h"
+#include "duologue/arguments/config_options.h"
 #include "duologue/backend/examination.h"
 #include "duologue/comm/examination.h"
 #include "duologue/core/finding.h"
@@ -180,11 +181,11 @@ Findings examine_all(const Config& config, World& world, const Place& place) {
 }
 
 int doctor(Program& program, const DoctorArguments& arguments) {
-    const Config config = effective_config(program, arguments.config);
-    if (program.environment.started != Started::kDirectly) {
+    if (program.environment.started != Started::kDirectly) {  // before the configuration, as in a training
         program.world.emplace(&program.argc, &program.argv, Launch{.rank = program.environment.rank});
-        program.world->set_timeout_seconds(config.distributed.timeout_seconds);
     }
+    const Config config = effective_config(program, arguments.config);
+    if (program.world) program.world->set_timeout_seconds(config.distributed.timeout_seconds);
     const Place place = place_in(program.world);
     const Findings findings =
         program.world ? examine_all(config, *program.world, place) : examine_this_rank(config, place);
@@ -201,16 +202,15 @@ int doctor(Program& program, const DoctorArguments& arguments) {
 
 void declare_doctor(Program& program) {
     const auto arguments = std::make_shared<DoctorArguments>();
-    CLI::App* command = program.app.add_subcommand("doctor", "whether this machine is fit for a training");
-    command->add_option("--config", arguments->config,
-                        "JSON file of the training to be; --section.key=value come after it. With --data.path the "
-                        "needs of the training are compared with what is there");
-    add_json_option(*command, arguments->style);
-    command->footer(
-        "Under mpirun it examines every host, checks that all have the same program and data, and times a sum over\n"
-        "the ranks. Exit status 0, or that of the first failure.");
-    command->callback(
-        [&program, arguments] { program.run = [&program, arguments] { return doctor(program, *arguments); }; });
+    Command& command = program.line.add_command("doctor", "whether this machine is fit for a training");
+    add_config_file_option(command, arguments->config);
+    add_json_option(command, arguments->style);
+    add_config_options(command, "", program.overrides);
+    command.notes =
+        "With --data.path the needs of the training are compared with what is there. Under mpirun every host is "
+        "examined, all have to have the same program and data, and a sum over the ranks is timed. Exit status 0, or "
+        "that of the first failure.";
+    command.run = [&program, arguments] { return doctor(program, *arguments); };
 }
 
 }  // namespace duologue

@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "commands/program.h"
+#include "duologue/arguments/config_options.h"
 #include "duologue/chat/evaluation.h"
 #include "duologue/chat/speaker.h"
 #include "duologue/core/error.h"
@@ -138,9 +139,9 @@ Report describe_scores(const Scores& scores) {
 }
 
 int evaluate(const Program& program, const EvaluateArguments& arguments) {
-    require_sections(program, {"device"});
     require(!arguments.data.empty() || !arguments.conversations.empty(), ErrorCode::kConfiguration,
             "nothing to evaluate on: give --data DIR (preprocessed), --conversations FILE (with checks), or both");
+    require_data_folder("--data", arguments.data);
     const Config config = effective_config(program, "");
     Speaker speaker(load_model(arguments.model), open_device(config.device, 1));
     Report report;
@@ -156,21 +157,20 @@ int evaluate(const Program& program, const EvaluateArguments& arguments) {
 
 void declare_evaluate(Program& program) {
     const auto arguments = std::make_shared<EvaluateArguments>();
-    CLI::App* command = program.app.add_subcommand("evaluate", "how good a saved model is");
-    command->add_option("model,--model", arguments->model, "folder of the saved model")->required();
-    command->add_option("--data", arguments->data,
-                        "folder of preprocessed data: loss and perplexity on its validation split, beside those of a "
-                        "model that knows only how frequent each word is");
-    command->add_option("--conversations", arguments->conversations,
-                        "JSON lines with checks, for example of `duologue-preprocess demo`: the share of right "
-                        "replies, by kind and by how many turns ago the answer was said. Take conversations that the "
-                        "model was not trained on: the demo's with another --seed");
-    command->add_option("--limit", arguments->limit, "check only so many replies")->check(CLI::NonNegativeNumber);
-    command->add_option("--show", arguments->show, "print so many replies on standard error")
-        ->check(CLI::NonNegativeNumber);
-    add_json_option(*command, arguments->style);
-    command->callback(
-        [&program, arguments] { program.run = [&program, arguments] { return evaluate(program, *arguments); }; });
+    Command& command = program.line.add_command("evaluate", "how good a saved model is");
+    command.value("MODEL,--model", "DIR", arguments->model, "folder of the saved model").required();
+    command.value("--data", "DIR", arguments->data,
+                  "folder of preprocessed data: loss and perplexity on its validation split, beside those of a model "
+                  "that knows only how frequent each word is");
+    command.value("--conversations", "FILE", arguments->conversations,
+                  "JSON lines with checks, for example of `duologue-preprocess demo`: the share of right replies, by "
+                  "kind and by how many turns ago the answer was said. Take conversations that the model was not "
+                  "trained on: the demo's with another --seed");
+    command.integer("--limit", arguments->limit, between(0, 1e12), "check only so many replies; 0: all");
+    command.integer("--show", arguments->show, between(0, 1e12), "print so many replies on standard error");
+    add_json_option(command, arguments->style);
+    add_config_options(command, "device.", program.overrides);
+    command.run = [&program, arguments] { return evaluate(program, *arguments); };
 }
 
 }  // namespace duologue

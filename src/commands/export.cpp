@@ -27,8 +27,7 @@ void require_file(const std::string& path) {
     }
 }
 
-int export_model(const Program& program, const ExportArguments& arguments) {
-    require_sections(program, {});
+int export_model(const ExportArguments& arguments) {
     require_file(arguments.checkpoint);
     require_room_for_model(arguments.output);
     const Checkpoint checkpoint = read_checkpoint(arguments.checkpoint);
@@ -51,12 +50,11 @@ int export_model(const Program& program, const ExportArguments& arguments) {
 
 void declare_export(Program& program) {
     const auto arguments = std::make_shared<ExportArguments>();
-    CLI::App* command = program.app.add_subcommand("export", "write a saved model from a checkpoint");
-    command->add_option("--checkpoint", arguments->checkpoint, "for example OUT/checkpoints/step-000001200.h5")
-        ->required();
-    command->add_option("--output", arguments->output, "folder to write")->required();
-    command->callback(
-        [&program, arguments] { program.run = [&program, arguments] { return export_model(program, *arguments); }; });
+    Command& command = program.line.add_command("export", "write a saved model from a checkpoint");
+    command.value("--checkpoint", "FILE", arguments->checkpoint, "for example OUT/checkpoints/step-000001200.h5")
+        .required();
+    command.value("--output", "DIR", arguments->output, "folder to write").required();
+    command.run = [arguments] { return export_model(*arguments); };
 }
 
 }  // namespace duologue

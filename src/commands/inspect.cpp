@@ -5,6 +5,7 @@
 #include "commands/inspection.h"
 #include "commands/program.h"
 #include "data/hdf5_file.h"
+#include "duologue/arguments/config_options.h"
 #include "duologue/core/durable_file.h"
 #include "duologue/core/error.h"
 #include "duologue/core/log.h"
@@ -127,7 +128,6 @@ int show_conversation(const Program& program, const InspectArguments& arguments)
 }
 
 int inspect(const Program& program, const InspectArguments& arguments) {
-    require_sections(program, {"data", "model"});
     require(fs::exists(arguments.path), ErrorCode::kInputOutput, "there is no file or folder '{}'", arguments.path);
     if (arguments.conversation >= 0) return show_conversation(program, arguments);
     require(arguments.config.empty() && arguments.vocabulary.empty(), ErrorCode::kConfiguration,
@@ -147,21 +147,22 @@ int inspect(const Program& program, const InspectArguments& arguments) {
 
 void declare_inspect(Program& program) {
     const auto arguments = std::make_shared<InspectArguments>();
-    CLI::App* command = program.app.add_subcommand(
+    Command& command = program.line.add_command(
         "inspect", "what a shard, data folder, vocabulary, checkpoint, model or run holds, and whether it is whole");
-    command->add_option("path", arguments->path, "file or folder; all checksums in it are verified")->required();
+    command.value("PATH", "PATH", arguments->path, "file or folder; all checksums in it are verified").required();
     command
-        ->add_option("--conversation", arguments->conversation,
-                     "of a shard or data folder: print this conversation, counted from 0, and what is trained on it")
-        ->check(CLI::NonNegativeNumber);
-    command->add_option("--config", arguments->config,
-                        "with --conversation: the JSON file of the training; --data.max_context_tokens=N and the like "
-                        "come after it");
-    command->add_option("--vocabulary", arguments->vocabulary,
-                        "with --conversation: the words, where they are not beside the shard");
-    add_json_option(*command, arguments->style);
-    command->callback(
-        [&program, arguments] { program.run = [&program, arguments] { return inspect(program, *arguments); }; });
+        .integer("--conversation", arguments->conversation, between(0, 1e12),
+                 "of a shard or data folder: print this conversation, counted from 0, and what is trained on it")
+        .standard.clear();
+    command.value("--config", "FILE", arguments->config,
+                  "with --conversation: the JSON file of the training; --data.max_context_tokens=N and the like come "
+                  "after it");
+    command.value("--vocabulary", "FILE", arguments->vocabulary,
+                  "with --conversation: the words, where they are not beside the shard");
+    add_json_option(command, arguments->style);
+    add_config_options(command, "data.", program.overrides);
+    add_config_options(command, "model.", program.overrides);
+    command.run = [&program, arguments] { return inspect(program, *arguments); };
 }
 
 }  // namespace duologue

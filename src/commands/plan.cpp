@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "commands/program.h"
+#include "duologue/arguments/config_options.h"
 #include "duologue/backend/matmul_rate.h"
 #include "duologue/core/error.h"
 #include "duologue/data/shards.h"
@@ -142,22 +143,22 @@ int plan(const Program& program, const PlanArguments& arguments) {
 
 void declare_plan(Program& program) {
     const auto arguments = std::make_shared<PlanArguments>();
-    CLI::App* command =
-        program.app.add_subcommand("plan", "parameters, memory by kind and FLOPs per step of a training, beforehand");
-    command->add_option("--config", arguments->config, "JSON file with options; --section.key=value come after it");
-    command->add_option("--ranks", arguments->ranks, "ranks that share a step")->check(CLI::Range(1, 1 << 20));
+    Command& command =
+        program.line.add_command("plan", "parameters, memory by kind and FLOPs per step of a training, beforehand");
+    add_config_file_option(command, arguments->config);
+    command.integer("--ranks", arguments->ranks, between(1, 1 << 20), "ranks that share a step");
     command
-        ->add_option("--vocabulary-size", arguments->vocabulary_size,
-                     "words of the model, special tokens included, to plan without --data.path")
-        ->check(CLI::Range(5, 1 << 30));
-    add_json_option(*command, arguments->style);
-    command->footer(
-        "Memory is what each rank holds at its peak. \"program, libraries and vocabulary\" is measured: what this\n"
-        "very process holds once its libraries have multiplied as in a training; \"MPI\" is what Open MPI 4.1 was\n"
-        "seen to hold; everything else is counted. FLOPs are of forward and backward passes, 2 per multiply-add;\n"
-        "with --data.path those of real steps, else of the most that a step can hold.");
-    command->callback(
-        [&program, arguments] { program.run = [&program, arguments] { return plan(program, *arguments); }; });
+        .integer("--vocabulary-size", arguments->vocabulary_size, between(5, 1 << 30),
+                 "words of the model, special tokens included, to plan without --data.path")
+        .standard.clear();
+    add_json_option(command, arguments->style);
+    add_config_options(command, "", program.overrides);
+    command.notes =
+        "Memory is what each rank holds at its peak. \"program, libraries and vocabulary\" is measured: what this very "
+        "process holds once its libraries have multiplied as in a training; \"MPI\" is what Open MPI 4.1 was seen to "
+        "hold; everything else is counted. FLOPs are of forward and backward passes, 2 per multiply-add; with "
+        "--data.path those of real steps, else of the most that a step can hold.";
+    command.run = [&program, arguments] { return plan(program, *arguments); };
 }
 
 }  // namespace duologue

@@ -1,13 +1,13 @@
 // Program: what main gives to the commands, and the commands.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
+#include "duologue/arguments/command_line.h"
 #include "duologue/backend/backend.h"
 #include "duologue/chat/terminal.h"
 #include "duologue/comm/communicator.h"
@@ -30,18 +30,18 @@ class Speaker;
 enum class StopOn : std::uint8_t { kInterrupt, kInterruptAndTerminate };
 
 struct Program {
-    CLI::App app;
+    CommandLine line;
     int argc = 0;
     char** argv = nullptr;
-    std::vector<Override> overrides;  ///< the `--section.key=value` arguments, taken out of the command line
+    std::vector<Override> overrides;  ///< the `--section.key=value` arguments
     Environment environment;
     StopRequest& stop;                            ///< set by the signals that stop_on_signals() names
     std::function<void(StopOn)> stop_on_signals;  ///< without a call, signals end the process
     std::optional<World> world;                   ///< made by `train`; its ranks end when an error reaches main
-    std::function<int()> run;                     ///< the command that the person chose; returns the exit status
+    std::function<int()> run;                     ///< what was asked for; none until the command line is read
 };
 
-/// Each adds its subcommand, which sets `program.run`.
+/// Each adds its command.
 void declare_train(Program& program);
 void declare_chat(Program& program);
 void declare_evaluate(Program& program);
@@ -51,13 +51,13 @@ void declare_doctor(Program& program);
 void declare_export(Program& program);
 
 /// --json: prints the report of the command as JSON.
-void add_json_option(CLI::App& command, ReportStyle& style);
+void add_json_option(Command& command, ReportStyle& style);
 
-/// --temperature, --top-k and so on: short forms of --chat.temperature, --chat.top_k.
-void add_sampling_options(CLI::App& command, Program& program);
+/// --config: the file that the options of the configuration come after.
+void add_config_file_option(Command& command, std::string& path);
 
-/// kConfiguration where an override is of another section than these: it would have no effect on this command.
-void require_sections(const Program& program, const std::vector<std::string>& sections);
+/// kConfiguration where `path`, the value of `option`, is a file: conversations that are not preprocessed, for example.
+void require_data_folder(std::string_view option, const std::string& path);
 
 /// Tells a person what there is to talk with; a program's input gets nothing but replies.
 void greet(const Speaker& speaker, ChatInput input);

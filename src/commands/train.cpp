@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "commands/program.h"
+#include "duologue/arguments/config_options.h"
 #include "duologue/backend/matmul_rate.h"
 #include "duologue/chat/speaker.h"
 #include "duologue/comm/communicator.h"
@@ -185,11 +186,10 @@ int train(Program& program, const std::string& config_path) {
 
 void declare_train(Program& program) {
     const auto config_path = std::make_shared<std::string>();
-    CLI::App* command = program.app.add_subcommand("train", "train a model, save it, and talk with it");
-    command->add_option("--config", *config_path, "JSON file with options; the command line's come after it");
-    command->footer("Options, each as --section.key=value, with their defaults:\n" + option_help());
-    command->callback(
-        [&program, config_path] { program.run = [&program, config_path] { return train(program, *config_path); }; });
+    Command& command = program.line.add_command("train", "train a model, save it, and talk with it");
+    add_config_file_option(command, *config_path);
+    add_config_options(command, "", program.overrides);
+    command.run = [&program, config_path] { return train(program, *config_path); };
 }
 
 }  // namespace duologue

@@ -21,17 +21,17 @@ using OrderedJson = nlohmann::ordered_json;
 
 /// Sets `key`; what is wrong with it, or "".
 std::string problem_of(Config& config, const std::vector<Option>& options, std::string_view key, const json& value) {
-    const auto found = std::find_if(options.begin(), options.end(), [&](const Option& o) { return o.key == key; });
+    const auto found = std::find_if(options.begin(), options.end(), [&](const Option& o) { return o.help.key == key; });
     if (found == options.end()) {
         std::vector<std::string> keys;
         keys.reserve(options.size());
-        for (const Option& known : options) keys.push_back(known.key);
+        for (const Option& known : options) keys.push_back(known.help.key);
         return fmt::format("there is no option {}.{} `duologue train --help` lists them all", key,
                            suggestion(key, keys));
     }
     if (found->set(config, value)) return "";
     const std::string shown = value.dump(-1, ' ', false, json::error_handler_t::replace);
-    return fmt::format("{} = {} is not {}", key, shown, found->expected);
+    return fmt::format("{} = {} is not {}", key, shown, found->help.expected);
 }
 
 /// JSON text as a tree; a key that stands twice in one object is an error, where the parser would drop the first.
@@ -66,8 +66,9 @@ void flatten(const json& node, const std::string& prefix, Flat& flat) {
 OrderedJson as_tree(const Config& config) {
     OrderedJson tree;
     for (const Option& option : all_options()) {
-        const std::size_t dot = option.key.find('.');
-        tree[option.key.substr(0, dot)][option.key.substr(dot + 1)] = option.get(config);
+        const std::string& key = option.help.key;
+        const std::size_t dot = key.find('.');
+        tree[key.substr(0, dot)][key.substr(dot + 1)] = option.get(config);
     }
     return tree;
 }
@@ -130,18 +131,15 @@ void apply_overrides(Config& config, const std::vector<Override>& overrides) {
 
 std::string print_config(const Config& config) { return as_tree(config).dump(2) + "\n"; }
 
-std::string option_help() {
+std::vector<OptionHelp> option_help() {
     const Config defaults;
-    std::string text;
-    std::string section;
+    std::vector<OptionHelp> all;
     for (const Option& option : all_options()) {
-        const std::string its_section = option.key.substr(0, option.key.find('.'));
-        if (its_section != section) text += fmt::format("\n{}\n", its_section);
-        section = its_section;
-        const std::string shown = fmt::format("--{}={}", option.key, option.get(defaults).dump());
-        text += fmt::format("  {:<46} {} ({})\n", shown, option.help, option.expected);
+        const json value = option.get(defaults);
+        all.push_back(option.help);
+        all.back().standard = value.is_string() ? value.get<std::string>() : value.dump();
     }
-    return text;
+    return all;
 }
 
 }  // namespace duologue

@@ -38,16 +38,6 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
     return best;
 }
 
-std::string unknown_option(const std::vector<std::string>& arguments, const std::vector<std::string>& options) {
-    for (const std::string& argument : arguments) {
-        const std::string name = argument.substr(0, argument.find('='));
-        if (name == "--") return "";
-        if (!name.starts_with("--") || std::find(options.begin(), options.end(), name) != options.end()) continue;
-        return "there is no option '" + name + "'." + suggestion(name, options);
-    }
-    return "";
-}
-
 std::string suggestion(std::string_view word, const std::vector<std::string>& candidates) {
     const std::string name = nearest(word, candidates);
     return name.empty() ? "" : " Did you mean " + name + "?";

@@ -1,14 +1,7 @@
 // The list of all options.
 #include "schema.h"
 
-#include <fmt/format.h>
-
 namespace duologue {
-
-std::string describe(const std::string& type, Range range) {
-    if (range.high >= kNoLimit) return fmt::format("{} of at least {}", type, range.low);
-    return fmt::format("{} from {} to {}", type, range.low, range.high);
-}
 
 namespace {
 
@@ -17,7 +10,7 @@ using Options = std::vector<Option>;
 Options data_options() {
     constexpr auto kSection = &Config::data;
     return {
-        option("data.path", kSection, &DataConfig::path, "folder written by duologue-preprocess"),
+        option("data.path", kSection, &DataConfig::path, "DIR", "folder written by duologue-preprocess"),
         option("data.max_context_tokens", kSection, &DataConfig::max_context_tokens, between(2, 65536),
                "source: the latest whole turns that fit"),
         option("data.max_reply_tokens", kSection, &DataConfig::max_reply_tokens, between(2, 65536),
@@ -93,7 +86,7 @@ Options train_options() {
                "consecutive steps that are not finite before the run ends"),
         option("train.log_interval_steps", kSection, &TrainConfig::log_interval_steps, between(1, 1e9),
                "steps between progress lines"),
-        option("train.stop_file", kSection, &TrainConfig::stop_file,
+        option("train.stop_file", kSection, &TrainConfig::stop_file, "FILE",
                "when a file of this name appears on any host, the run saves and ends"),
     };
     for (const Options& part : {optimizer_options(), tail}) options.insert(options.end(), part.begin(), part.end());
@@ -109,7 +102,7 @@ Options run_options() {
         option("checkpoint.resume", &Config::checkpoint, &CheckpointConfig::resume,
                Choices<Resume>{{"auto", Resume::kAuto}, {"never", Resume::kNever}},
                "go on from the newest valid checkpoint"),
-        option("output.path", &Config::output, &OutputConfig::path, "folder for checkpoints, model and metrics"),
+        option("output.path", &Config::output, &OutputConfig::path, "DIR", "folder for checkpoints, model and metrics"),
         option("device.kind", &Config::device, &DeviceConfig::kind,
                Choices<DeviceKind>{{"auto", DeviceKind::kAuto}, {"cpu", DeviceKind::kCpu}, {"cuda", DeviceKind::kCuda}},
                "what computes"),
@@ -154,7 +147,8 @@ Options chat_options() {
         option("chat.repetition_penalty", kSection, &ChatConfig::repetition_penalty, between(1, 100),
                "on words already said in the reply; 1: none"),
         option("chat.seed", kSection, &ChatConfig::seed, at_least(0), "of the choice of words"),
-        option("chat.prompts", kSection, &ChatConfig::prompts, "file with one prompt a line, answered at the end"),
+        option("chat.prompts", kSection, &ChatConfig::prompts, "FILE",
+               "file with one prompt a line, answered at the end"),
     };
 }
 

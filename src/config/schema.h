@@ -10,41 +10,27 @@
 #include <vector>
 
 #include "duologue/config/config.h"
+#include "duologue/config/range.h"
 
 namespace duologue {
 
 struct Option {
-    std::string key;
-    std::string help;
-    std::string expected;                                     ///< for example "an integer of at least 1"
+    OptionHelp help;
     std::function<bool(Config&, const nlohmann::json&)> set;  ///< false: not what was expected, nothing is changed
     std::function<nlohmann::json(const Config&)> get;
 };
 
-/// Both ends belong to the range.
-struct Range {
-    double low = 0.0;
-    double high = 0.0;
-};
-
-inline constexpr double kNoLimit = 0x1p64;
-constexpr Range at_least(double low) { return {.low = low, .high = kNoLimit}; }
-constexpr Range between(double low, double high) { return {.low = low, .high = high}; }
-
 template <class Enum>
 using Choices = std::vector<std::pair<std::string, Enum>>;
-
-/// What a range accepts, in words.
-[[nodiscard]] std::string describe(const std::string& type, Range range);
 
 /// A number: an integer member takes only whole numbers.
 template <class Section, class Number>
 Option option(const std::string& key, Section Config::*section, Number Section::*member, Range range,
-              const std::string& help) {
+              const std::string& text) {
     const auto set = [=](Config& config, const nlohmann::json& value) {
         if (!value.is_number()) return false;
         const auto real = value.get<double>();
-        if (!(real >= range.low && real <= range.high)) return false;
+        if (!range.holds(real)) return false;
         if constexpr (std::is_integral_v<Number>) {
             // A whole number written as 1e6 is meant as an integer; above 2^53 it would not be the one written.
             if (value.is_number_float() && (real != std::floor(real) || real > 0x1p53)) return false;
@@ -54,37 +40,45 @@ Option option(const std::string& key, Section Config::*section, Number Section::
         return true;
     };
     const auto get = [=](const Config& config) { return nlohmann::json((config.*section).*member); };
-    return {key, help, describe(std::is_integral_v<Number> ? "an integer" : "a number", range), set, get};
+    constexpr bool kWhole = std::is_integral_v<Number>;
+    return {{.key = key,
+             .type = kWhole ? "INTEGER" : "NUMBER",
+             .range = to_text(range),
+             .expected = describe(kWhole ? "an integer" : "a number", range),
+             .text = text},
+            set,
+            get};
 }
 
-/// A text.
+/// A text; `type` says of what: "FILE" or "DIR".
 template <class Section>
-Option option(const std::string& key, Section Config::*section, std::string Section::*member, const std::string& help) {
+Option option(const std::string& key, Section Config::*section, std::string Section::*member, const std::string& type,
+              const std::string& text) {
     const auto set = [=](Config& config, const nlohmann::json& value) {
         if (!value.is_string()) return false;
         (config.*section).*member = value.get<std::string>();
         return true;
     };
     const auto get = [=](const Config& config) { return nlohmann::json((config.*section).*member); };
-    return {key, help, "a text", set, get};
+    return {{.key = key, .type = type, .expected = "a text", .text = text}, set, get};
 }
 
 /// Yes or no.
 template <class Section>
-Option option(const std::string& key, Section Config::*section, bool Section::*member, const std::string& help) {
+Option option(const std::string& key, Section Config::*section, bool Section::*member, const std::string& text) {
     const auto set = [=](Config& config, const nlohmann::json& value) {
         if (!value.is_boolean()) return false;
         (config.*section).*member = value.get<bool>();
         return true;
     };
     const auto get = [=](const Config& config) { return nlohmann::json((config.*section).*member); };
-    return {key, help, "true or false", set, get};
+    return {{.key = key, .type = "true|false", .expected = "true or false", .text = text}, set, get};
 }
 
 /// One of some names.
 template <class Section, class Enum>
 Option option(const std::string& key, Section Config::*section, Enum Section::*member, const Choices<Enum>& choices,
-              const std::string& help) {
+              const std::string& text) {
     const auto set = [=](Config& config, const nlohmann::json& value) {
         for (const auto& [name, meaning] : choices) {
             if (value != name) continue;
@@ -99,9 +93,13 @@ Option option(const std::string& key, Section Config::*section, Enum Section::*m
         }
         return nlohmann::json();
     };
+    std::string type;
     std::string expected;
-    for (const auto& [name, meaning] : choices) expected += (expected.empty() ? "" : " or ") + name;
-    return {key, help, expected, set, get};
+    for (const auto& [name, meaning] : choices) {
+        type.append(type.empty() ? "" : "|").append(name);
+        expected.append(expected.empty() ? "" : " or ").append(name);
+    }
+    return {{.key = key, .type = type, .expected = expected, .text = text}, set, get};
 }
 
 /// Every option, in the order in which it is printed.

@@ -204,6 +204,8 @@ Hdf5File Hdf5File::open(const std::string& path) {
     auto state = std::make_unique<State>();
     state->path = path;
     const Handle access = access_properties();
+    require(H5Fis_hdf5(path.c_str()) != 0, ErrorCode::kData,
+            "'{}' is not an HDF5 file; give another, or write or copy it again if it was one", path);
     state->file = Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose);
     if (!state->file.valid()) state->damaged("open it as an HDF5 file");
     haddr_t end = 0;

@@ -204,9 +204,9 @@ INSTANTIATE_TEST_SUITE_P(
     Each, BadOptions,
     testing::Values(
         BadOption{"UnknownKey", "--train.lerning_rate=1", 2, "train.learning_rate"},
-        BadOption{"NotANumber", "--train.epochs=many", 2, "\"many\""},
+        BadOption{"NotANumber", "--train.epochs=many", 2, "--train.epochs is 'many', not an integer"},
         BadOption{"Negative", "--train.steps=-5", 2, "-5"},
-        BadOption{"NotAmongTheChoices", "--device.kind=gpu", 2, "cuda"},
+        BadOption{"NotAmongTheChoices", "--device.kind=gpu", 2, "--device.kind is 'gpu', not auto or cpu or cuda."},
         BadOption{"WidthThatHeadsDoNotDivide", "--model.heads=3", 2, "model.heads"},
         BadOption{"DropoutAboveOne", "--model.dropout=1.5", 2, "model.dropout"},
         BadOption{"ContextThatFitsNoMicroBatch", "--data.micro_batch_tokens=8", 2, "data.micro_batch_tokens = 8"},
@@ -216,6 +216,17 @@ INSTANTIATE_TEST_SUITE_P(
         BadOption{"MissingPrompts", "--chat.prompts=none.txt", 4, "none.txt"},
         BadOption{"OutputThatIsNoFolder", "--output.path=/dev/null/run", 4, "/dev/null/run"}),
     [](const auto& test) { return test.param.name; });
+
+TEST(Ranks, LetTheFirstSayThatTheirCommandLineIsWrong) {
+    const TemporaryFolder folder;
+    for (const char* more : {"--train.lerning_rate=1", "--train.epochs=many", "too_much"}) {
+        const Outcome outcome = run(train_on(2, folder / "run", more));
+        EXPECT_EQ(outcome.status, 2) << outcome.output;
+        const std::size_t first = outcome.output.find("error: ");
+        ASSERT_NE(first, std::string::npos) << outcome.output;
+        EXPECT_EQ(outcome.output.find("error: ", first + 1), std::string::npos) << outcome.output;
+    }
+}
 
 TEST(Ranks, ThatCannotShareTheMicroBatchesAreToldWhatTheyCan) {
     const TemporaryFolder folder;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <memory>
@@ -126,17 +127,89 @@ TEST_F(Commands, PreprocessWarnsOfAnEmptyValidationSplit) {
     EXPECT_THAT(done.output, HasSubstr("\n1 shard in "));
 }
 
-TEST_F(Commands, AMistypedOptionIsAnsweredWithTheNearest) {
-    const ProgramRun preprocess = run_program({PREPROCESS, path("demo.jsonl"), "--outptu", path("other")});
-    EXPECT_EQ(preprocess.status, 2);
-    EXPECT_THAT(preprocess.errors, HasSubstr("there is no option '--outptu'. Did you mean --output?"));
-    const ProgramRun demo = run_program({PREPROCESS, "demo", "--output", path("other"), "--conversation", "3"});
-    EXPECT_EQ(demo.status, 2);
-    EXPECT_THAT(demo.errors, HasSubstr("Did you mean --conversations?"));
-    const ProgramRun chat = run({"chat", path("out/model"), "--temprature", "0"});
-    EXPECT_EQ(chat.status, 2);
-    EXPECT_THAT(chat.errors, HasSubstr("there is no option '--temprature'. Did you mean --temperature?"));
-    EXPECT_EQ(run({"chat", path("out/model"), "--prompt", "--hello"}).status, 0);  // a value, however it begins
+TEST_F(Commands, AreRefusedInOneLineThatSaysWhatWasMeant) {
+    struct Wrong {
+        const char* program;
+        Arguments arguments;
+        std::string says;
+    };
+    const std::string model = path("out/model");
+    for (const Wrong& wrong : std::vector<Wrong>{
+             {DUOLOGUE, {}, "a command is missing: train, chat, "},
+             {DUOLOGUE, {"chatt", model}, "there is no command 'chatt'. Did you mean chat? `duologue --help`"},
+             {DUOLOGUE, {"chat"}, "MODEL is missing: "},
+             {DUOLOGUE, {"chat", model, "--temprature", "0"}, "'--temprature'. Did you mean --temperature?"},
+             {DUOLOGUE,
+              {"chat", model, "--temperature", "warm"},
+              "--temperature is 'warm', not a number from 0 to 100."},
+             {DUOLOGUE, {"chat", model, "--chat.at_end=never"}, "`duologue chat` has no option --chat.at_end"},
+             {DUOLOGUE, {"evaluate", model, "--json=3"}, "--json takes no value, but is given '3'."},
+             {DUOLOGUE, {"evaluate", model, "--limit", "-1"}, "--limit is '-1', not an integer from 0 to "},
+             {DUOLOGUE, {"evaluate", model, "--train.epochs=3"}, "`duologue evaluate` has no option --train.epochs"},
+             {DUOLOGUE, {"export", "--output", path("x")}, "--checkpoint FILE is missing: "},
+             {DUOLOGUE, {"inspect", model, model}, "' is one argument too many. `duologue inspect --help`"},
+             {DUOLOGUE, {"plan", "--ranks"}, "--ranks needs a value: an integer from 1 to "},
+             {PREPROCESS, {path("demo.jsonl"), "--outptu", path("x")}, "'--outptu'. Did you mean --output?"},
+             {PREPROCESS, {path("demo.jsonl")}, "--output DIR is missing: "},
+             {PREPROCESS, {"--output", path("x")}, "INPUT is missing: "},
+             {PREPROCESS, {path("demo.jsonl"), "--output", path("x"), "--format", "jsno"}, "Did you mean jsonl?"},
+             {PREPROCESS,
+              {path("demo.jsonl"), "--output", path("x"), "--workers=0"},
+              "--workers is '0', not an integer"},
+             {PREPROCESS, {"demo", "--output", path("x"), "--conversation", "3"}, "Did you mean --conversations?"},
+             {PREPROCESS,
+              {"demo", "--output", path("x"), "--conversations", "0"},
+              "`duologue-preprocess demo --help`"}}) {
+        Arguments all{wrong.program};
+        all.insert(all.end(), wrong.arguments.begin(), wrong.arguments.end());
+        const ProgramRun done = run_program(all);
+        EXPECT_EQ(done.status, 2) << wrong.says;
+        EXPECT_EQ(done.output, "");
+        EXPECT_THAT(done.errors, testing::StartsWith("error: "));
+        EXPECT_THAT(done.errors, HasSubstr(wrong.says));
+        EXPECT_THAT(done.errors, testing::ContainsRegex("`duologue[^`]* --help` lists [a-z ]+\\.\n$"));
+        EXPECT_EQ(std::count(done.errors.begin(), done.errors.end(), '\n'), 1) << done.errors;
+    }
+    EXPECT_FALSE(std::filesystem::exists(path("x")));
+    EXPECT_EQ(run({"chat", model, "--prompt", "--hello"}).status, 0);  // a value, however it begins
+}
+
+TEST_F(Commands, AnswerWithTheVersionAndTheirHelp) {
+    for (const char* program : {DUOLOGUE, PREPROCESS}) {
+        const ProgramRun version = run_program({program, "--version"});
+        EXPECT_EQ(version.status, 0);
+        EXPECT_THAT(version.output, testing::ContainsRegex("^duologue[-a-z]* [0-9]+\\.[0-9]+\\.[0-9]+\n$"));
+    }
+    EXPECT_THAT(run_program({PREPROCESS, "--help"}).output,
+                testing::ContainsRegex("\n  --format auto.jsonl.text.eou.topical-chat +[^[]*\\[default auto\\]\n"));
+    EXPECT_THAT(run({"train", "--help"}).output,
+                testing::ContainsRegex("\n  --train.epochs INTEGER +[^[]*\\[0 to 1000000000; default 10\\]\n"));
+}
+
+TEST_F(Commands, SayWhatToDoWithWhatWasGivenInstead) {
+    const std::string checkpoint = path("out/checkpoints/step-000000004.h5");
+    const std::string corpus = path("demo.jsonl");
+    write_file_durably(path("letter.h5"), "dear all");
+    struct Mistaken {
+        Arguments arguments;
+        int status;
+        std::string says;
+    };
+    for (const Mistaken& mistaken : std::vector<Mistaken>{
+             {{"chat", checkpoint}, 4, "duologue export --checkpoint " + checkpoint + " --output DIR"},
+             {{"evaluate", path("out/checkpoints"), "--data", path("data")}, 4, "holds checkpoints, not a model"},
+             {{"chat", path("out/model/model.safetensors")}, 4, "give the folder, " + path("out/model")},
+             {{"train", "--data.path=" + corpus}, 2, "duologue-preprocess '" + corpus + "' --output DIR"},
+             {{"plan", "--data.path=" + path("data/manifest.json")}, 2, "give the folder, " + path("data")},
+             {{"evaluate", path("out/model"), "--data", corpus},
+              2,
+              "duologue-preprocess '" + corpus + "' --output DIR"},
+             {{"inspect", path("letter.h5")}, 3, "letter.h5' is not an HDF5 file"},
+             {{"export", "--checkpoint", corpus, "--output", path("x")}, 3, "demo.jsonl' is not an HDF5 file"}}) {
+        const ProgramRun done = run(mistaken.arguments);
+        EXPECT_EQ(done.status, mistaken.status) << done.errors;
+        EXPECT_THAT(done.errors, HasSubstr(mistaken.says));
+    }
 }
 
 TEST_F(Commands, SayWhereInARunTheModelIs) {

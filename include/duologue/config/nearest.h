@@ -13,9 +13,4 @@ namespace duologue {
 /// " Did you mean X?", or "" where no candidate is near.
 [[nodiscard]] std::string suggestion(std::string_view word, const std::vector<std::string>& candidates);
 
-/// "there is no option '--outptu'. Did you mean --output?" of the first of the arguments that begins with "--" and is
-/// none of `options`; "" where there is none. For command lines that a parser has refused: values may begin so too.
-[[nodiscard]] std::string unknown_option(const std::vector<std::string>& arguments,
-                                         const std::vector<std::string>& options);
-
 }  // namespace duologue

@@ -3,4 +3,6 @@
 #include <hdf5.h>
 #include <mpi.h>
 
+#include <CLI/CLI.hpp>
+
 #include "duologue/model/transformer.h"
