@@ -19,11 +19,10 @@ OF_THE_CONTAINER = ("data.path", "output.path", "train.stop_file", "preprocess.o
 
 
 def entries(help_text):
-    """Each option's name, what follows it directly, and its description, which may go over several lines."""
+    """Each option's name and the rest of its entry, which may go over several lines."""
     for block in re.split(r"\n(?=\s*--?[a-z]|\s*\n|\S)", help_text):
-        found = re.match(r"\s*(?:-\w,)?--([\w.-]+)(\S*)\s*(.*)", block, re.DOTALL)
-        if found:
-            yield found[1], found[2], " ".join(found[3].split())
+        if found := re.match(r"\s*--([\w.-]+)\s+(.*)", block, re.DOTALL):
+            yield found[1], " ".join(found[2].split())
 
 
 def number(text):
@@ -31,40 +30,29 @@ def number(text):
     return int(value) if value.is_integer() else value
 
 
-def option_of(default, description):
-    """An entry of the file, of a help text in either of these forms; where it tells of no kind, any text will do.
-
-    `=10   passes over the data (an integer from 0 to 9)`, ` INTEGER   passes over the data [0 to 9; default 10]`
-    """
-    told = re.findall(r"[(\[]([^()\[\]]*)[)\]]$", description)
-    facts = [*re.findall(r"^\S*\{.*?\}|^\S+", description), *(fact for group in told for fact in group.split("; "))]
-    option = {"type": "text"}
-    for fact in facts:
-        choices = [choice.split("->")[0].strip() for choice in re.split(r" or |, ?|\|", re.sub(r"^.*\{|\}", "", fact))]
-        if re.match(r"(an integer|INTEGER|U?INT)\b", fact):
-            option["type"] = "integer"
-        elif re.match(r"(a number|NUMBER)\b", fact):
-            option["type"] = "number"
-        elif sorted(choices) == ["false", "true"]:
-            option["type"] = "switch"
-        elif len(choices) > 1 and all(re.fullmatch(r"[\w-]+", choice) for choice in choices):
-            option.update(type="choice", choices=choices)
-        if found := re.search(r"(\S+) to (\S+)$", fact):
+def option_of(entry):
+    """`INTEGER what it is for [1 to 9; default 3]` as an entry of the file; a type that is not known here takes any text."""
+    word = entry.split(" ")[0]
+    choices = word.split("|")
+    option = {"type": {"INTEGER": "integer", "NUMBER": "number", "true|false": "switch"}.get(word, "text")}
+    if option["type"] == "text" and len(choices) > 1:
+        option = {"type": "choice", "choices": choices}
+    facts = re.search(r"\[([^\[\]]*)\]$", entry)
+    for fact in facts[1].split("; ") if facts else []:
+        if found := re.fullmatch(r"(\S+) to (\S+)", fact):
             option.update(least=number(found[1]), most=number(found[2]))
-        elif found := re.search(r"at least (\S+)$", fact):
-            option.update(least=number(found[1]))
-        elif fact.startswith("default "):
-            default = fact.removeprefix("default")
-    if default[1:].strip('"'):
-        option["default"] = default[1:].strip('"')
+        elif found := re.fullmatch(r"at least (\S+)", fact):
+            option["least"] = number(found[1])
+        elif found := re.fullmatch(r"default (.*)", fact):
+            option["default"] = found[1]
     return option
 
 
 def options_of(help_text, prefix=""):
     """Those that a job can set; the keys of the configuration have a dot already."""
-    for name, default, description in entries(help_text):
+    for name, entry in entries(help_text):
         if prefix and name not in ("help", "version") or "." in name:
-            yield prefix + name.replace("-", "_"), option_of(default, description)
+            yield prefix + name.replace("-", "_"), option_of(entry)
 
 
 def help_of(*command):

@@ -195,7 +195,7 @@ def test_a_conversation_that_cannot_be_read_is_named_in_the_failure_reason(image
 @pytest.mark.quick
 def test_a_misspelt_option_is_named_in_the_failure_reason(image, shards, tmp_path):
     reason = failing(image, tmp_path, {"training": shards}, {"train__epoch": "3"})
-    assert "there is no option train.epoch" in reason and "train.epochs" in reason
+    assert "there is no option '--train.epoch'" in reason and "train.epochs" in reason
 
 
 def assert_same_to_rounding(found, expected):
