@@ -98,6 +98,8 @@ TEST_F(CommandLines, TakeOptionsBeforeAndAfterWhatHasAPlace) {
     EXPECT_EQ(picture_, "c.png");
     EXPECT_EQ(run({"paint", "--output", "o", "--", "--dashed.png"}), 17);
     EXPECT_EQ(picture_, "--dashed.png");
+    EXPECT_EQ(run({"paint", "--output", "o", "--", "--a="}), 17);
+    EXPECT_EQ(picture_, "--a=");
     EXPECT_EQ(run({"mix", "a", "paint", "c"}), 18);
     EXPECT_EQ(inputs_, (Arguments{"a", "paint", "c"}));
 }
@@ -125,6 +127,7 @@ TEST_F(CommandLines, AreRefusedWithAnOptionThatThereIsNot) {
     EXPECT_THAT(refused({"-colour", "red"}), HasSubstr("Did you mean --colour?"));
     EXPECT_THAT(refused({"--threads=2"}), HasSubstr("Did you mean --device.threads?"));
     EXPECT_THAT(refused({"--entirely-different"}), StartsWith("there is no option '--entirely-different'. `studio"));
+    EXPECT_THAT(refused({"-5"}), StartsWith("there is no option '-5'. `studio"));
     EXPECT_THAT(refusal({"paint", "--outptu", "x"}), StartsWith("there is no option '--outptu'."));
 }
 
@@ -152,6 +155,7 @@ TEST_F(CommandLines, AreRefusedWithAValueThatIsNotWhatIsExpected) {
     EXPECT_THAT(refused({"--layers", "-1"}), StartsWith("--layers is '-1', not an integer from 1 to 9."));
     EXPECT_THAT(refused({"--colour", "grene"}),
                 StartsWith("--colour is 'grene', not red or green. Did you mean green?"));
+    EXPECT_THAT(refused({"--device.kind=CPU"}), HasSubstr("Did you mean cpu?"));
     EXPECT_THAT(refused({"--device.threads=x"}), StartsWith("--device.threads is 'x', not an integer from 0 to 4096."));
     EXPECT_THAT(refused({"--colour=a\nb"}), StartsWith("--colour is 'a\\x0ab', not red or green."));
 }

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <iterator>
 
 #include "arguments/names.h"
 #include "duologue/config/config.h"
@@ -21,6 +22,12 @@ std::string quoted(const std::string& text) {
         shown += code < 0x20 || code == 0x7f ? fmt::format("\\x{:02x}", code) : std::string(1, c);
     }
     return "'" + shown + "'";
+}
+
+/// As choices are written.
+std::string in_lower_case(std::string text) {
+    std::transform(text.begin(), text.end(), text.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c | 0x20 : c; });
+    return text;
 }
 
 std::string without_value(const std::string& argument) { return argument.substr(0, argument.find('=')); }
@@ -51,8 +58,10 @@ bool is_config_key(const std::string& key) {
 /// CLI11 would take what follows `--name=` as the value, where an empty one is meant.
 std::vector<std::string> with_empty_values_apart(const std::vector<std::string>& arguments) {
     std::vector<std::string> apart;
+    bool by_place = false;  // after "--"
     for (const std::string& argument : arguments) {
-        const bool is_empty = argument.starts_with("--") && argument.find('=') == argument.size() - 1;
+        by_place = by_place || argument == "--";
+        const bool is_empty = !by_place && argument.starts_with("--") && argument.find('=') == argument.size() - 1;
         apart.push_back(is_empty ? without_value(argument) : argument);
         if (is_empty) apart.emplace_back();
     }
@@ -169,7 +178,10 @@ class Reader {
         for (const std::string& option : options_) {
             if (option.ends_with("." + last)) return " Did you mean " + option + "?";
         }
-        return suggestion(name, options_);
+        std::vector<std::string> long_names;  // every short one is near
+        std::copy_if(options_.begin(), options_.end(), std::back_inserter(long_names),
+                     [](const std::string& option) { return option.starts_with("--"); });
+        return suggestion(name, long_names);
     }
 
     void take_values(const Argument& argument, const std::vector<std::string>& values) const {
@@ -196,7 +208,7 @@ class Reader {
         if (argument.set(value)) return;
         const std::vector<std::string> choices = parts_of(argument.type, '|');
         refuse(fmt::format("{} is {}, not {}.{}", name_of(argument), quoted(value), expected_of(argument),
-                           choices.size() > 1 ? suggestion(value, choices) : ""));
+                           choices.size() > 1 ? suggestion(in_lower_case(value), choices) : ""));
     }
 
     const Command& command_;
