@@ -81,6 +81,8 @@ def as_number(text):
 
 
 def expected(option):
+    if option["type"] == "text":
+        return "text that is not empty"
     if option["type"] == "choice":
         return "one of " + ", ".join(option["choices"])
     if option["type"] == "switch":
@@ -89,17 +91,27 @@ def expected(option):
     return whole + (f" from {option['least']}" if "least" in option else "") + (f" to {option['most']}" if "most" in option else "")
 
 
-def takes(option, text):
+def whole_number(text, digits_only):
+    """The number as the programs read it, in 64 bits; the trainer also takes a whole float, as far as floats count by one."""
+    if digits_only:
+        value = int(text) if re.fullmatch("[0-9]{1,100}", text) else None
+    else:
+        value = as_number(text)
+    if isinstance(value, float):
+        value = int(value) if abs(value) <= 2**53 and value.is_integer() else None
+    return value if value is None or value < 2**64 else None
+
+
+def takes(option, text, of_preprocessing):
+    """Whether the program would: the trainer reads values as its configuration's, duologue-preprocess as plain words."""
     if option["type"] == "text":
-        return True
+        return text != "" or not of_preprocessing
     if option["type"] == "choice":
         return text in option["choices"]
     if option["type"] == "switch":
         return text in ("true", "false", "True", "False")  # the container makes the second form the first
-    value = as_number(text)
-    if value is None or not option.get("least", value) <= value <= option.get("most", value):
-        return False
-    return option["type"] == "number" or value % 1 == 0
+    value = whole_number(text, of_preprocessing) if option["type"] == "integer" else as_number(text)
+    return value is not None and option.get("least", value) <= value <= option.get("most", value)
 
 
 def check_option(name, value):
@@ -112,7 +124,7 @@ def check_option(name, value):
         program = "duologue-preprocess" if name.startswith("preprocess.") else "the trainer"
         raise JobError(f"hyperparameters.{name}: {program} has no such option{near}")
     text = json.dumps(value) if isinstance(value, bool) else str(value)
-    if not takes(option, text):
+    if not takes(option, text, of_preprocessing=name.startswith("preprocess.")):
         raise JobError(f"hyperparameters.{name} = {json.dumps(value)} must be {expected(option)}")
 
 

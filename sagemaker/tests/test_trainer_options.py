@@ -18,11 +18,20 @@ TAKEN = [
     ("train.micro_batches_per_step", 1048576),
     ("train.learning_rate", 0.0005),
     ("train.learning_rate", "5e-4"),
+    ("train.epochs", 1e6),
     ("train.seed", 0),
+    ("train.seed", 2.0**53),
+    ("train.seed", 18446744073709551615),
     ("model.norm", "pre"),
     ("device.graphs", False),
     ("device.graphs", "true"),
     ("chat.prompts", "7"),
+    ("chat.prompts", ""),
+    ("preprocess.format", "topical-chat"),
+    ("preprocess.vocabulary", "7"),
+    ("preprocess.vocabulary_size", 32000),
+    ("preprocess.vocabulary_size", "0032000"),
+    ("preprocess.seed", 18446744073709551615),
 ]
 REFUSED = [
     ("train.epochs", -1),
@@ -35,33 +44,49 @@ REFUSED = [
     ("train.learning_rate", 11),
     ("train.seed", "1e999"),
     ("train.seed", -1),
+    ("train.seed", 1e17),
+    ("train.seed", 18446744073709551616),
     ("model.norm", "Pre"),
     ("model.norm", ""),
     ("device.graphs", 1),
     ("device.graphs", "yes"),
+    ("preprocess.format", "csv"),
+    ("preprocess.lowercase", True),
+    ("preprocess.min_count", 0),
+    ("preprocess.vocabulary", ""),
+    ("preprocess.vocabulary_size", "1e5"),
+    ("preprocess.vocabulary_size", 100.0),
+    ("preprocess.vocabulary_size", "+100"),
+    ("preprocess.seed", "1e3"),
+    ("preprocess.seed", 18446744073709551616),
+    ("preprocess.seed", "1" * 5000),
 ]
 
 
-def trainer_takes(bin_folder, folder, name, value):
+def program_takes(bin_folder, folder, name, value):
     """Its status is 2 for an option, and another one for the data that are not there."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    command = [bin_folder / "duologue", "train", f"--data.path={folder}/none", f"--output.path={folder}", f"--{name}={text}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if name.startswith("preprocess."):
+        option = name.removeprefix("preprocess.").replace("_", "-")
+        command = ["duologue-preprocess", f"{folder}/none", f"--output={folder}/shards", f"--{option}={text}"]
+    else:
+        command = ["duologue", "train", f"--data.path={folder}/none", f"--output.path={folder}", f"--{name}={text}"]
+    done = subprocess.run([bin_folder / command[0], *command[1:]], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     return done.returncode != 2
 
 
 @pytest.mark.parametrize("name, value", TAKEN)
-def test_what_the_trainer_takes_is_taken(bin_folder, tmp_path, name, value):
+def test_what_the_program_takes_is_taken(bin_folder, tmp_path, name, value):
     check_option(name, value)
-    assert trainer_takes(bin_folder, tmp_path, name, value)
+    assert program_takes(bin_folder, tmp_path, name, value)
 
 
 @pytest.mark.parametrize("name, value", REFUSED)
-def test_what_the_trainer_refuses_is_refused_with_what_it_must_be(bin_folder, tmp_path, name, value):
+def test_what_the_program_refuses_is_refused_with_what_it_must_be(bin_folder, tmp_path, name, value):
     with pytest.raises(JobError, match=f"hyperparameters.{name} = .* must be .+"):
         check_option(name, value)
-    assert not trainer_takes(bin_folder, tmp_path, name, value)
+    assert not program_takes(bin_folder, tmp_path, name, value)
 
 
 @pytest.mark.parametrize(
@@ -77,15 +102,6 @@ def test_what_the_trainer_refuses_is_refused_with_what_it_must_be(bin_folder, tm
 def test_an_unknown_option_is_refused_with_the_nearest_name(name, message):
     with pytest.raises(JobError, match=message):
         check_option(name, "1")
-
-
-def test_preprocessing_takes_its_choices_and_counts():
-    check_option("preprocess.format", "topical-chat")
-    check_option("preprocess.vocabulary_size", 32000)
-    with pytest.raises(JobError, match="must be one of auto, "):
-        check_option("preprocess.format", "csv")
-    with pytest.raises(JobError, match="must be a whole number from 1"):
-        check_option("preprocess.min_count", 0)
 
 
 HELP = """usage: duologue train [OPTION...]
