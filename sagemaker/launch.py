@@ -84,8 +84,8 @@ def fill_channels(s3, channels, uploads):
         upload(s3, path, channels[name]["s3_uri"], print)
 
 
-def start(options, job):
-    """Starts the job; its name, or none where it was only to be shown."""
+def prepare(options, job):
+    """Fills the job's channels; gives the request that starts it, or none where it was only to be shown."""
     request = build_request(job, options.name or unique_name(job["job_name"]))
     validate("CreateTrainingJob", request)
     uploads = checked_uploads(job, options.upload)
@@ -94,9 +94,7 @@ def start(options, job):
         return None
     require_filled_in(job)
     fill_channels(boto3.client("s3", job["region"]), job["channels"], uploads)
-    boto3.client("sagemaker", job["region"]).create_training_job(**request)
-    print(f"started {request['TrainingJobName']}")
-    return request["TrainingJobName"]
+    return request
 
 
 def follow(options, job, name, poll_seconds):
@@ -120,15 +118,30 @@ def follow(options, job, name, poll_seconds):
     return 0
 
 
+def interrupted(name, started):
+    if started:
+        return f"no longer following; the job goes on (--job {name} --wait, --job {name} --stop)"
+    if name:
+        return f"interrupted; {name} may have been started: look with --job {name} --wait, or --job {name} --stop"
+    return "interrupted before a job was started"
+
+
 def main(arguments, poll_seconds=10):
     options = parse(arguments)
-    name = options.job
+    name, started = options.job, bool(options.job)
     try:
         if options.download:
             require_new(Path(options.download))  # rather now than when the job has ended
         job = read_job(options.config, options.hyperparameters)
-        name = name or start(options, job)
-        return follow(options, job, name, poll_seconds) if name else 0
+        if not started:
+            request = prepare(options, job)
+            if request is None:
+                return 0
+            name = request["TrainingJobName"]  # before the call: an interrupted one may have started the job
+            boto3.client("sagemaker", job["region"]).create_training_job(**request)
+            started = True
+            print(f"started {name}")
+        return follow(options, job, name, poll_seconds)
     except JobError as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 2
@@ -140,8 +153,7 @@ def main(arguments, poll_seconds=10):
         print(f"launch.py: {where}", file=sys.stderr)
         return 4
     except KeyboardInterrupt:
-        goes_on = f"no longer following; the job goes on (--job {name} --wait, --job {name} --stop)"
-        print(f"\nlaunch.py: {goes_on if name else 'interrupted before a job was started'}", file=sys.stderr)
+        print(f"\nlaunch.py: {interrupted(name, started)}", file=sys.stderr)
         return 130
 
 

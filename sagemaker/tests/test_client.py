@@ -185,6 +185,17 @@ def test_an_interrupted_client_says_whether_there_is_a_job(aws, config, capsys, 
     assert "before a job was started" in capsys.readouterr().err
 
 
+def test_a_client_interrupted_while_it_starts_a_job_names_the_job(config, capsys, monkeypatch):
+    class Service:
+        def create_training_job(self, **_):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch.boto3, "client", lambda *_: Service())
+    monkeypatch.setattr(launch, "fill_channels", lambda *_: None)
+    assert launch.main(["--config", config, "--name", "second", "--wait"]) == 130
+    assert "second may have been started: look with --job second --wait, or --job second --stop" in capsys.readouterr().err
+
+
 def test_without_boto3_the_client_says_what_to_install():
     client = str(Path(launch.__file__))
     done = subprocess.run([sys.executable, "-S", client, "--help"], capture_output=True, text=True, check=False)
