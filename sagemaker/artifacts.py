@@ -27,21 +27,26 @@ def files_below(path):
     return [(file, file.relative_to(path).as_posix()) for file in files]
 
 
+def objects_below(s3, bucket, prefix):
+    """The keys of the files there; a folder that S3's console made is an object too, with a slash at its end."""
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        yield from (entry["Key"] for entry in page.get("Contents", []) if not entry["Key"].endswith("/"))
+
+
 def refuse_foreign_objects(s3, bucket, prefix, names):
     """A channel is all that lies below its prefix: leftovers of another upload would be trained on too."""
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for entry in page.get("Contents", []):
-            if entry["Key"].removeprefix(prefix) not in names:
-                raise JobError(
-                    f"s3://{bucket}/{entry['Key']} is there already and not part of this upload; "
-                    "remove it, or give the channel another s3_uri"
-                )
+    for key in objects_below(s3, bucket, prefix):
+        if key.removeprefix(prefix) not in names:
+            raise JobError(
+                f"s3://{bucket}/{key} is there already and not part of this upload; "
+                "remove it, or give the channel another s3_uri"
+            )
 
 
 def require_objects(s3, channel, channel_uri):
     """A channel that this call does not fill has to be full already."""
     bucket, prefix = bucket_and_prefix(folder_uri(channel_uri))
-    if s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)["KeyCount"] == 0:
+    if not any(objects_below(s3, bucket, prefix)):
         raise JobError(f"channel {channel}: there is nothing below {channel_uri}; --upload {channel}=PATH fills it")
 
 

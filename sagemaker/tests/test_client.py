@@ -106,6 +106,15 @@ def test_a_channel_that_nobody_has_filled_stops_the_start(aws, config, capsys):
     assert boto3.client("sagemaker", REGION).list_training_jobs()["TrainingJobSummaries"] == []
 
 
+@pytest.mark.parametrize("folder", ["", "more/"])
+def test_an_empty_folder_of_the_console_is_no_content_of_a_channel(aws, config, tmp_path, capsys, folder):
+    put_object(f"duologue/conversations/{folder}")
+    assert launch.main(["--config", config]) == 2
+    assert "nothing below" in capsys.readouterr().err
+    (tmp_path / "a.jsonl").write_text(RECORD)
+    assert launch.main(["--config", config, "--upload", f"training={tmp_path / 'a.jsonl'}"]) == 0
+
+
 def test_waiting_shows_every_line_once_and_how_the_job_ended(aws, config, capsys):
     assert start_first(config) == 0
     write_log("first", ["one", STEP_LINE, "three"])
