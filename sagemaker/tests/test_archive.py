@@ -16,16 +16,17 @@ def file_of(name, content=b"x", mode=0o644):
     return entry, content
 
 
-def special(name, kind, target=""):
+def special(name, kind=tarfile.REGTYPE, target="", size=0, holes=()):
     entry = tarfile.TarInfo(name)
-    entry.type, entry.linkname = kind, target
+    entry.type, entry.linkname, entry.size = kind, target, size
+    entry.pax_headers = {f"GNU.sparse.{key}": value for key, value in dict(holes).items()}
     return entry, b""
 
 
-def make_archive(path, entries):
-    with tarfile.open(path, "w:gz") as tar:
+def make_archive(path, entries, form=tarfile.PAX_FORMAT):
+    with tarfile.open(path, "w:gz", format=form) as tar:
         for entry, content in entries:
-            tar.addfile(entry, io.BytesIO(content))
+            tar.addfile(entry, io.BytesIO(content) if content else None)
     return path
 
 
@@ -68,6 +69,14 @@ HOSTILE = {
     "a pipe": [special("pipe", tarfile.FIFOTYPE)],
     "a drive of Windows": [file_of("C:\\outside")],
     "a name with a zero": [file_of("a" * 200 + "\0b")],
+    "a file with holes": [special("holes", tarfile.GNUTYPE_SPARSE)],
+    "a file with holes by its headers": [special("holes", holes={"map": "0,1", "size": "1000000000000"})],
+    "a kind that only reads like a file": [special("file", tarfile.CONTTYPE)],
+    "a kind that nobody knows": [special("file", b"Q")],
+    "zeros without end": [file_of("zeros", bytes(20_000_000))],
+    "zeros without end, piece by piece": [file_of(f"zeros-{i}", bytes(1_000_000)) for i in range(20)],
+    "a size that nothing has": [special("file", size=1 << 60)],
+    "a size below zero": [special("file", size=-1024)],
 }
 
 
@@ -85,6 +94,23 @@ def test_a_name_that_stands_twice_is_an_error(tmp_path, again):
     with pytest.raises(OSError, match="'.*/a'"):
         unpack(make_archive(tmp_path / "a.tar.gz", [file_of("a"), again]), tmp_path / "model")
     assert (tmp_path / "model/a").read_bytes() == b"x"
+
+
+MALFORMED = {
+    "a map of holes without numbers": [special("holes", holes={"map": "a,b"})],
+    "a size of holes without number": [special("holes", holes={"major": "1", "minor": "0", "realsize": "a"})],
+    "a name longer than memory": [special("name", tarfile.GNUTYPE_LONGNAME, size=1 << 62)],
+    "a name longer than any number": [special("name", tarfile.GNUTYPE_LONGNAME, size=1 << 70)],
+    "headers before headers": [special("header", tarfile.XHDTYPE)] * 2000,
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_an_archive_with_malformed_headers_is_broken(tmp_path, what):
+    archive = make_archive(tmp_path / "a.tar.gz", MALFORMED[what], tarfile.GNU_FORMAT if "name" in what else tarfile.PAX_FORMAT)
+    with pytest.raises(OSError, match="the archive is broken: .") as error:
+        unpack(archive, tmp_path / "model")
+    assert "\n" not in str(error.value) and everything_below(tmp_path) == ["a.tar.gz"]
 
 
 def cut(data):
