@@ -16,6 +16,7 @@
 
 namespace {
 
+using duologue::Answer;
 using duologue::CommandLine;
 using duologue::Environment;
 using duologue::Error;
@@ -90,25 +91,15 @@ void wait_briefly_for_threads(char** argv) {
 /// blocks as large as the largest that was ever freed: 49 MB of the 196 that a small training held between checkpoints.
 void return_freed_memory() { mallopt(M_MMAP_THRESHOLD, 128 * 1024); }
 
-/// A command line is as wrong for every rank of a job: the first says so. The others leave it the time to: mpirun ends
-/// all of them with the first that ends.
-int refuse_command_line(const Environment& environment, int status, const std::string& message) {
-    if (environment.rank == 0) {
-        duologue::Log().error("{}", message);
-    } else {
-        std::this_thread::sleep_for(std::chrono::seconds(1));
-    }
-    return status;
-}
-
-/// Says what went wrong in one line and ends: where there are other ranks, all of them.
+/// Says what went wrong in one line and ends: where there are other ranks, all of them. A command line is mostly as
+/// wrong for every rank of a job, and mpirun ends all of them with the first that ends: the others leave rank 0 the
+/// time to say it once, and say it themselves where that has not ended them.
 int fail_with(Program& program, int status, const std::string& message) {
-    if (!program.run) return refuse_command_line(program.environment, status, message);
-    if (!program.world) {
-        duologue::Log().error("{}", message);
-        return status;
-    }
-    program.world->end(status, message);
+    if (program.world) program.world->end(status, message);
+    const bool is_command_line = !program.run && status == static_cast<int>(ErrorCode::kConfiguration);
+    if (is_command_line && program.environment.rank != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
+    duologue::Log().error("{}", message);
+    return status;
 }
 
 }  // namespace
@@ -131,7 +122,8 @@ int main(int argc, char** argv) {
     handle(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error of the write, as a full disk is
     try {
         declare_commands(program);
-        program.run = program.line.read({argv + 1, argv + argc});
+        program.run =
+            program.line.read({argv + 1, argv + argc}, program.environment.rank == 0 ? Answer::kPrint : Answer::kOmit);
         return program.run();
     } catch (const Error& error) {
         return fail_with(program, error.exit_status(), error.what());

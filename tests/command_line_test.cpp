@@ -104,6 +104,15 @@ TEST_F(CommandLines, TakeOptionsBeforeAndAfterWhatHasAPlace) {
     EXPECT_EQ(inputs_, (Arguments{"a", "paint", "c"}));
 }
 
+TEST_F(CommandLines, TakeValuesAsTyped) {
+    EXPECT_EQ(run({"mix", "[a]", "[b,c]", "++", "-", "", "{}", "a=b", "'d'", "--", "--", "-h"}), 18);
+    EXPECT_EQ(inputs_, (Arguments{"[a]", "[b,c]", "++", "-", "", "{}", "a=b", "'d'", "--", "-h"}));
+    EXPECT_EQ(paint({"--note=--layers", "--note=-h", "--note=--", "--note=", "--note=a=b", "--note", "[x, y]", "--note",
+                     "++", "--note", "-"}),
+              17);
+    EXPECT_EQ(notes_, (Arguments{"--layers", "-h", "--", "", "a=b", "[x, y]", "++", "-"}));
+}
+
 TEST_F(CommandLines, GiveTheConfigurationItsOptionsInOrder) {
     EXPECT_EQ(paint({"--device.threads=3", "--device.kind", "cpu", "--device.threads=4"}), 17);
     Config config;
@@ -114,6 +123,8 @@ TEST_F(CommandLines, GiveTheConfigurationItsOptionsInOrder) {
 
 TEST_F(CommandLines, AreRefusedWithoutACommandThatThereIs) {
     EXPECT_EQ(refusal({}), "a command is missing: paint, mix. `studio --help` lists them.");
+    EXPECT_EQ(refusal({"--"}), refusal({}));
+    EXPECT_THAT(refusal({"--", "paint"}), StartsWith("'paint' is one argument too many."));
     EXPECT_EQ(refusal({"piant", "a.png"}),
               "there is no command 'piant'. Did you mean paint? `studio --help` lists them.");
     EXPECT_EQ(refusal({"--dry", "paint", "a.png"}),
@@ -140,6 +151,9 @@ TEST_F(CommandLines, AreRefusedWithAnOptionOfTheConfigurationThatTheCommandDoesN
 TEST_F(CommandLines, AreRefusedWithoutAValue) {
     EXPECT_THAT(refused({"--layers"}), StartsWith("--layers needs a value: an integer from 1 to 9."));
     EXPECT_THAT(refused({"--layers", "--dry"}), StartsWith("--layers needs a value"));
+    EXPECT_THAT(refused({"--note", "--"}), StartsWith("--note needs a value: a text."));
+    EXPECT_THAT(refused({"--note", "--", "x"}), StartsWith("--note needs a value: a text."));
+    EXPECT_THAT(refused({"--note", "--layers=3"}), StartsWith("--note needs a value: a text."));
     EXPECT_THAT(refused({"--device.kind"}), StartsWith("--device.kind needs a value: auto or cpu or cuda."));
     EXPECT_THAT(refusal({"paint", "a.png", "--output="}), StartsWith("--output is '', not a folder."));
     EXPECT_THAT(refusal({"paint", "--output", "--layers", "3", "a.png"}),
@@ -167,17 +181,35 @@ TEST_F(CommandLines, AreRefusedWithoutWhatIsRequired) {
 }
 
 TEST_F(CommandLines, AreRefusedWithTooMuch) {
+    EXPECT_THAT(refused({"++"}), StartsWith("'++' is one argument too many."));
+    EXPECT_THAT(refused({""}), StartsWith("'' is one argument too many."));
     EXPECT_THAT(refused({"b.png"}), StartsWith("'b.png' is one argument too many."));
     EXPECT_THAT(refused({"--", "--dry"}), StartsWith("'--dry' is one argument too many."));
     EXPECT_THAT(refused({"--layers=2", "--layers=3"}), StartsWith("--layers is given twice: '2' and '3'."));
     EXPECT_THAT(refused({"--picture", "b.png"}), StartsWith("PICTURE is given twice: 'a.png' and 'b.png'."));
     EXPECT_THAT(refused({"--dry", "--dry"}), StartsWith("--dry is given twice."));
-    EXPECT_THAT(refused({"--dry=3"}), StartsWith("--dry takes no value, but is given '3'."));
-    EXPECT_THAT(refused({"--dry=false"}), StartsWith("--dry takes no value, but is given 'false'."));
+    for (const char* flag : {"--dry", "--help", "-h"}) {
+        for (const char* value : {"3", "true", "false", ""}) {
+            EXPECT_THAT(refused({fmt::format("{}={}", flag, value)}),
+                        StartsWith(fmt::format("{} takes no value, but is given '{}'.", flag, value)));
+        }
+    }
     EXPECT_FALSE(dry_);
 }
 
-TEST_F(CommandLines, PrintTheVersion) { EXPECT_EQ(printed({"--version"}), "studio 1.2\n"); }
+TEST_F(CommandLines, PrintTheVersion) {
+    EXPECT_EQ(printed({"--version"}), "studio 1.2\n");
+    EXPECT_EQ(printed({"--version", "paint"}), "studio 1.2\n");
+    EXPECT_THAT(refused({"--version"}), StartsWith("there is no option '--version'."));
+}
+
+TEST_F(CommandLines, PrintNothingWhereAnotherRankDoes) {
+    for (const Arguments& question : {Arguments{"--help"}, Arguments{"--version"}, Arguments{"paint", "-h"}}) {
+        testing::internal::CaptureStdout();
+        EXPECT_EQ(line_.read(question, Answer::kOmit)(), 0);
+        EXPECT_EQ(testing::internal::GetCapturedStdout(), "");
+    }
+}
 
 TEST_F(CommandLines, ListCommandsInTheHelpOfTheProgram) {
     const std::string help = printed({"--help"});
@@ -196,7 +228,9 @@ TEST_F(CommandLines, ShowTypesRangesChoicesAndDefaultsInTheHelpOfACommand) {
     EXPECT_THAT(help, HasSubstr("\n  --dry                              paint nothing\n"));
     EXPECT_THAT(help, HasSubstr("\ndevice:\n  --device.kind auto|cpu|cuda        what computes [default auto]\n"));
     EXPECT_THAT(printed({"mix", "-h"}), StartsWith("usage: studio mix INPUT... [OPTION...]\n"));
-    EXPECT_EQ(printed({"paint", "--layers=x", "--help"}), help);  // whatever else is wrong
+    EXPECT_EQ(printed({"paint", "--layers=x", "--note", "--help"}), help);  // whatever else is wrong
+    EXPECT_EQ(printed({"--help", "paint"}), help);
+    EXPECT_EQ(printed({"-h", "--version", "paint", "a.png"}), help);
 }
 
 TEST(CommandLineWithoutCommand, IsOneOfTheProgramItself) {
@@ -213,6 +247,18 @@ TEST(CommandLineWithoutCommand, IsOneOfTheProgramItself) {
     EXPECT_EQ(line.read({"a", "b"})(), 1);
     EXPECT_EQ(inputs, (Arguments{"a", "b"}));
     EXPECT_THROW((void)line.read({"a", "--with=soap"}), Error);
+    EXPECT_THROW((void)line.read({"--"}), Error);
+    inputs.clear();
+    EXPECT_EQ(line.read({"--", "a", "wash"})(), 1);
+    EXPECT_EQ(inputs, (Arguments{"a", "wash"}));
+    try {
+        (void)line.read({"--with", "soap", "wash"});
+        FAIL();
+    } catch (const Error& error) {
+        EXPECT_STREQ(error.what(),
+                     "'--with' stands before the command wash; it comes after it. `mixer wash --help` lists all "
+                     "options.");
+    }
     testing::internal::CaptureStdout();
     EXPECT_EQ(line.read({"--help"})(), 0);
     EXPECT_THAT(testing::internal::GetCapturedStdout(),

@@ -18,7 +18,6 @@ set(rooms core config arguments backend comm data model train chat preprocess)
 set(vendor_places
     "mpi\\.h|^src/comm/"
     "(oneapi/dnnl/)?dnnl.*|^src/backend/cpu/onednn\\.cpp$"
-    "CLI/.*|^src/arguments/command_line\\.cpp$"
     "hdf5\\.h|^src/data/hdf5_file\\.cpp$"
     "(cuda|cublas|cudnn).*|^src/(backend/cuda/|comm/nccl_communicator\\.cpp$)"
     "nccl.*|^src/comm/nccl_communicator\\.cpp$")

@@ -1,9 +1,9 @@
-// CLI11 tells which value belongs to which argument; what may be there is decided, and what may not is said, here.
+// Which value belongs to which argument, what may be there, and what is said of what may not.
 #include "duologue/arguments/command_line.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iterator>
+#include <map>
 
 #include "arguments/names.h"
 #include "duologue/config/config.h"
@@ -34,16 +34,6 @@ std::string without_value(const std::string& argument) { return argument.substr(
 
 std::string name_of(const Argument& argument) { return names_of(argument).front(); }
 
-const Argument& argument_of(const Command& command, const std::string& name) {
-    const auto has_name = [&](const Argument& argument) {
-        const std::vector<std::string> names = names_of(argument);
-        return std::find(names.begin(), names.end(), name) != names.end();
-    };
-    const auto found = std::find_if(command.arguments().begin(), command.arguments().end(), has_name);
-    require(found != command.arguments().end(), ErrorCode::kInternal, "no argument is called {}", name);
-    return *found;
-}
-
 std::string expected_of(const Argument& argument) {
     if (argument.type == "DIR") return "a folder";
     if (argument.type == "FILE") return "a file";
@@ -55,79 +45,58 @@ bool is_config_key(const std::string& key) {
     return std::any_of(known.begin(), known.end(), [&](const OptionHelp& option) { return option.key == key; });
 }
 
-/// CLI11 would take what follows `--name=` as the value, where an empty one is meant.
-std::vector<std::string> with_empty_values_apart(const std::vector<std::string>& arguments) {
-    std::vector<std::string> apart;
-    bool by_place = false;  // after "--"
-    for (const std::string& argument : arguments) {
-        by_place = by_place || argument == "--";
-        const bool is_empty = !by_place && argument.starts_with("--") && argument.find('=') == argument.size() - 1;
-        apart.push_back(is_empty ? without_value(argument) : argument);
-        if (is_empty) apart.emplace_back();
-    }
-    return apart;
+using Words = std::vector<std::string>;
+
+/// What a command line says.
+struct Given {
+    std::map<const Argument*, Words> values;
+    Words placed;   ///< all that has no name and stands before "--"
+    Words unknown;  ///< names of options that there are not
+    Words without_a_place;
+};
+
+/// Whether one of `questions` is there, even where a value should be.
+bool asks(Words::const_iterator begin, Words::const_iterator end, const Words& questions) {
+    end = std::find(begin, end, "--");
+    return std::find_first_of(begin, end, questions.begin(), questions.end()) != end;
 }
 
-/// What a command line says, argument by argument.
-struct Given {
-    std::vector<std::vector<std::string>> values;  ///< of each argument of the command, in their order
-    std::vector<std::string> rest;                 ///< what belongs to none
-};
+bool is_question(const std::string& argument) {
+    return argument == "--help" || argument == "-h" || argument == "--version";
+}
 
 /// Of one command, which is called as `called` says.
 class Reader {
    public:
-    Reader(const Command& command, std::string called) : command_(command), called_(std::move(called)) {
-        for (const Argument& argument : command.arguments()) {
-            for (const std::string& name : names_of(argument)) {
-                if (is_option_name(name)) options_.push_back(name);
-            }
-        }
-    }
+    Reader(const Command& command, std::string called) : command_(command), called_(std::move(called)) {}
 
-    [[nodiscard]] Given split(const std::vector<std::string>& arguments) const {
-        CLI::App app;
-        app.set_help_flag();
-        app.allow_extras();
-        std::vector<const CLI::Option*> options;
-        for (const Argument& argument : command_.arguments()) {
-            if (is_flag(argument)) {
-                options.push_back(app.add_flag(argument.names)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll));
-                continue;
+    /// Everything after "--" is known by its place, whatever it begins with.
+    [[nodiscard]] Given split(const Words& arguments) const {
+        Given given;
+        const auto mark = std::find(arguments.begin(), arguments.end(), "--");
+        for (auto at = arguments.begin(); at != mark; ++at) {
+            if (is_option_name(*at) && *at != "-") {
+                take_option(at, mark, given);
+            } else {
+                given.placed.push_back(*at);
+                place(*at, given);
             }
-            const bool many_places = is_positional(argument) && argument.times == Times::kMany;
-            options.push_back(app.add_option(argument.names)
-                                  ->expected(1, CLI::detail::expected_max_vector_size)
-                                  ->allow_extra_args(many_places));
         }
-        std::vector<std::string> reversed = with_empty_values_apart(arguments);  // as CLI11 takes them
-        std::reverse(reversed.begin(), reversed.end());
-        try {
-            app.parse(std::move(reversed));
-        } catch (const CLI::ArgumentMismatch&) {  // what it is last has no value
-            refuse_missing_value(argument_of(command_, arguments.back()));
-        }
-        Given given{.values = {}, .rest = app.remaining()};
-        for (const CLI::Option* option : options) given.values.push_back(option->results());
+        if (mark == arguments.end()) return given;
+        for (auto at = mark + 1; at != arguments.end(); ++at) place(*at, given);
         return given;
-    }
-
-    [[nodiscard]] bool asks_for(const Given& given, const std::string& name) const {
-        std::size_t index = 0;
-        for (const Argument& argument : command_.arguments()) {
-            if (given.values[index++].empty()) continue;
-            if (&argument == &argument_of(command_, name)) return true;
-        }
-        return false;
     }
 
     /// Sets everything, or refuses.
     void take(const Given& given) const {
-        std::size_t index = 0;
-        for (const Argument& argument : command_.arguments()) refuse_swallowed(argument, given, given.values[index++]);
-        refuse_rest(given.rest);
-        index = 0;
-        for (const Argument& argument : command_.arguments()) take_values(argument, given.values[index++]);
+        if (!given.unknown.empty()) refuse_option(given.unknown.front());
+        if (!given.without_a_place.empty()) {
+            refuse(fmt::format("{} is one argument too many.", quoted(given.without_a_place.front())));
+        }
+        for (const Argument& argument : command_.arguments()) {
+            const auto found = given.values.find(&argument);
+            take_values(argument, found == given.values.end() ? Words() : found->second);
+        }
     }
 
     [[noreturn]] void refuse(const std::string& sentence) const {
@@ -135,33 +104,41 @@ class Reader {
     }
 
    private:
-    [[noreturn]] void refuse_missing_value(const Argument& argument) const {
-        const auto is_option = [](const std::string& name) { return is_option_name(name); };
-        const std::vector<std::string> names = names_of(argument);
-        const auto name = std::find_if(names.begin(), names.end(), is_option);
-        refuse(fmt::format("{} needs a value: {}.", name == names.end() ? names[0] : *name, expected_of(argument)));
+    [[nodiscard]] const Argument* option_called(const std::string& name) const {
+        for (const Argument& argument : command_.arguments()) {
+            const Words names = names_of(argument);
+            if (is_option_name(name) && std::find(names.begin(), names.end(), name) != names.end()) return &argument;
+        }
+        return nullptr;
     }
 
-    /// An option that stands where the value of another should, unless "--" says that it is none.
-    void refuse_swallowed(const Argument& argument, const Given& given, const std::vector<std::string>& values) const {
-        const bool has_mark = std::find(given.rest.begin(), given.rest.end(), "--") != given.rest.end();
-        if (is_positional(argument) && has_mark) return;
-        for (const std::string& value : values) {
-            const bool is_option = std::find(options_.begin(), options_.end(), without_value(value)) != options_.end();
-            if (is_option) refuse_missing_value(argument);
+    /// `at` is a name, or name=value, and goes on to the value where that stands apart.
+    void take_option(Words::const_iterator& at, Words::const_iterator end, Given& given) const {
+        const std::string name = without_value(*at);
+        const Argument* option = option_called(name);
+        if (option == nullptr) {
+            given.unknown.push_back(name);
+            return;
         }
+        const bool has_value = name.size() < at->size();
+        std::string value = has_value ? at->substr(name.size() + 1) : "";
+        if (is_flag(*option)) {
+            if (has_value) refuse(fmt::format("{} takes no value, but is given {}.", name, quoted(value)));
+        } else if (!has_value) {
+            const bool follows = at + 1 != end && option_called(without_value(at[1])) == nullptr;
+            if (!follows) refuse(fmt::format("{} needs a value: {}.", name, expected_of(*option)));
+            value = *++at;
+        }
+        given.values[option].push_back(value);
     }
 
-    void refuse_rest(const std::vector<std::string>& rest) const {
-        bool by_place = false;  // after "--" everything is
-        for (const std::string& argument : rest) {
-            if (argument == "--") by_place = true;
-            if (!by_place && argument.size() > 1 && is_option_name(argument)) refuse_option(without_value(argument));
+    void place(const std::string& value, Given& given) const {
+        for (const Argument& argument : command_.arguments()) {
+            if (!is_positional(argument)) continue;
+            Words& values = given.values[&argument];
+            if (values.empty() || argument.times == Times::kMany) return values.push_back(value);
         }
-        for (const std::string& argument : rest) {
-            if (argument == "--") continue;
-            refuse(fmt::format("{} is one argument too many.", quoted(argument)));
-        }
+        given.without_a_place.push_back(value);
     }
 
     [[noreturn]] void refuse_option(const std::string& name) const {
@@ -175,16 +152,19 @@ class Reader {
     [[nodiscard]] std::string suggestion_for(const std::string& name) const {
         std::string last = name.substr(std::min(name.find_first_not_of('-'), name.size()));
         std::replace(last.begin(), last.end(), '-', '_');
-        for (const std::string& option : options_) {
+        Words long_names;  // every short one is near
+        for (const Argument& argument : command_.arguments()) {
+            const Words names = names_of(argument);
+            std::copy_if(names.begin(), names.end(), std::back_inserter(long_names),
+                         [](const std::string& one) { return one.starts_with("--"); });
+        }
+        for (const std::string& option : long_names) {
             if (option.ends_with("." + last)) return " Did you mean " + option + "?";
         }
-        std::vector<std::string> long_names;  // every short one is near
-        std::copy_if(options_.begin(), options_.end(), std::back_inserter(long_names),
-                     [](const std::string& option) { return option.starts_with("--"); });
         return suggestion(name, long_names);
     }
 
-    void take_values(const Argument& argument, const std::vector<std::string>& values) const {
+    void take_values(const Argument& argument, const Words& values) const {
         const std::string name = name_of(argument);
         if (values.empty() && argument.is_required) {
             const std::string type = is_positional(argument) ? "" : " " + argument.type;
@@ -195,25 +175,18 @@ class Reader {
                        ? fmt::format("{} is given twice.", name)
                        : fmt::format("{} is given twice: {} and {}.", name, quoted(values[0]), quoted(values[1])));
         }
-        for (const std::string& value : values)
-            is_flag(argument) ? raise(argument, value) : take_value(argument, value);
-    }
-
-    void raise(const Argument& flag, const std::string& value) const {
-        if (value != "true") refuse(fmt::format("{} takes no value, but is given {}.", name_of(flag), quoted(value)));
-        if (flag.set) (void)flag.set("");
+        for (const std::string& value : values) take_value(argument, value);
     }
 
     void take_value(const Argument& argument, const std::string& value) const {
-        if (argument.set(value)) return;
-        const std::vector<std::string> choices = parts_of(argument.type, '|');
+        if (!argument.set || argument.set(value)) return;
+        const Words choices = parts_of(argument.type, '|');
         refuse(fmt::format("{} is {}, not {}.{}", name_of(argument), quoted(value), expected_of(argument),
                            choices.size() > 1 ? suggestion(in_lower_case(value), choices) : ""));
     }
 
     const Command& command_;
     std::string called_;
-    std::vector<std::string> options_;
 };
 
 }  // namespace
@@ -264,50 +237,50 @@ std::string CommandLine::called(const Command& command) const {
     return command.name().empty() ? program_ : program_ + " " + command.name();
 }
 
-const Command& CommandLine::command_of(const std::vector<std::string>& arguments) const {
-    const auto named = [&](const std::string& name) {
-        const auto has_name = [&](const Command& command) { return command.name() == name; };
-        return std::find_if(commands_.begin() + 1, commands_.end(), has_name);
-    };
-    const std::string first = arguments.empty() ? "" : arguments.front();
-    if (const auto found = named(first); found != commands_.end()) return *found;
-    const Command& whole = commands_.front();
-    if (whole.run) return whole;
-    std::vector<std::string> names;
-    for (const Command& command : commands_) {
-        if (!command.name().empty()) names.push_back(command.name());
-    }
-    if (first.empty()) {
-        fail(ErrorCode::kConfiguration, "a command is missing: {}. `{} --help` lists them.", fmt::join(names, ", "),
-             program_);
-    }
-    if (!is_option_name(first)) {
-        fail(ErrorCode::kConfiguration, "there is no command {}.{} `{} --help` lists them.", quoted(first),
-             suggestion(first, names), program_);
-    }
-    for (const std::string& argument : arguments) {
-        if (named(argument) == commands_.end()) continue;
-        fail(ErrorCode::kConfiguration,
-             "{} stands before the command {}; it comes after it. `{} {} --help` lists all options.", quoted(first),
-             argument, program_, argument);
-    }
-    return whole;
+const Command* CommandLine::find_command(const std::string& name) const {
+    const auto has_name = [&](const Command& command) { return command.name() == name; };
+    const auto found = std::find_if(commands_.begin() + 1, commands_.end(), has_name);
+    return found == commands_.end() ? nullptr : &*found;
 }
 
-std::function<int()> CommandLine::read(const std::vector<std::string>& arguments) const {
-    const Command& command = command_of(arguments);
-    const bool is_named = !command.name().empty();
-    const Reader reader(command, called(command));
-    const Given given = reader.split({arguments.begin() + (is_named ? 1 : 0), arguments.end()});
-    const auto print = [](const std::string& text) {
-        return [text] {
-            fmt::print("{}", text);
+std::vector<std::string> CommandLine::command_names() const {
+    Words names;
+    std::transform(commands_.begin() + 1, commands_.end(), std::back_inserter(names),
+                   [](const Command& command) { return command.name(); });
+    return names;
+}
+
+const Command& CommandLine::command_called(const std::string& first) const {
+    if (const Command* named = find_command(first)) return *named;
+    const Command& whole = commands_.front();
+    if (whole.run || first.empty() || is_option_name(first)) return whole;
+    fail(ErrorCode::kConfiguration, "there is no command {}.{} `{} --help` lists them.", quoted(first),
+         suggestion(first, command_names()), program_);
+}
+
+std::function<int()> CommandLine::read(const std::vector<std::string>& arguments, Answer answer) const {
+    const auto print = [answer](const std::string& text) {
+        return [answer, text] {
+            if (answer == Answer::kPrint) fmt::print("{}", text);
             return 0;
         };
     };
-    if (reader.asks_for(given, "--help")) return print(help(command));
-    if (!is_named && reader.asks_for(given, "--version")) return print(program_ + " " + version_ + "\n");
+    const auto end = arguments.end();
+    const auto first = std::find_if_not(arguments.begin(), end, is_question);  // "--help train" is "train --help"
+    const Command& command = command_called(first == end ? "" : *first);
+    const bool is_named = !command.name().empty();
+    if (asks(arguments.begin(), end, {"--help", "-h"})) return print(help(command));
+    if (asks(arguments.begin(), is_named ? first : end, {"--version"})) return print(program_ + " " + version_ + "\n");
+    const Reader reader(command, called(command));
+    const Given given = reader.split({is_named ? first + 1 : first, end});
+    for (const std::string& name : is_named ? Words() : given.placed) {
+        require(find_command(name) == nullptr, ErrorCode::kConfiguration,
+                "{} stands before the command {}; it comes after it. `{} {} --help` lists all options.",
+                quoted(arguments.front()), name, program_, name);
+    }
     reader.take(given);
+    require(command.run != nullptr, ErrorCode::kConfiguration, "a command is missing: {}. `{} --help` lists them.",
+            fmt::join(command_names(), ", "), program_);
     return command.run;
 }
 

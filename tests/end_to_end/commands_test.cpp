@@ -136,6 +136,7 @@ TEST_F(Commands, AreRefusedInOneLineThatSaysWhatWasMeant) {
     const std::string model = path("out/model");
     for (const Wrong& wrong : std::vector<Wrong>{
              {DUOLOGUE, {}, "a command is missing: train, chat, "},
+             {DUOLOGUE, {"--"}, "a command is missing: train, chat, "},
              {DUOLOGUE, {"chatt", model}, "there is no command 'chatt'. Did you mean chat? `duologue --help`"},
              {DUOLOGUE, {"chat"}, "MODEL is missing: "},
              {DUOLOGUE, {"chat", model, "--temprature", "0"}, "'--temprature'. Did you mean --temperature?"},
@@ -143,7 +144,9 @@ TEST_F(Commands, AreRefusedInOneLineThatSaysWhatWasMeant) {
               {"chat", model, "--temperature", "warm"},
               "--temperature is 'warm', not a number from 0 to 100."},
              {DUOLOGUE, {"chat", model, "--chat.at_end=never"}, "`duologue chat` has no option --chat.at_end"},
-             {DUOLOGUE, {"evaluate", model, "--json=3"}, "--json takes no value, but is given '3'."},
+             {DUOLOGUE, {"chat", model, "--prompt", "--"}, "--prompt needs a value: a text."},
+             {DUOLOGUE, {"evaluate", model, "--json=true"}, "--json takes no value, but is given 'true'."},
+             {DUOLOGUE, {"train", "++"}, "'++' is one argument too many."},
              {DUOLOGUE, {"evaluate", model, "--limit", "-1"}, "--limit is '-1', not an integer from 0 to "},
              {DUOLOGUE, {"evaluate", model, "--train.epochs=3"}, "`duologue evaluate` has no option --train.epochs"},
              {DUOLOGUE, {"export", "--output", path("x")}, "--checkpoint FILE is missing: "},
@@ -152,6 +155,10 @@ TEST_F(Commands, AreRefusedInOneLineThatSaysWhatWasMeant) {
              {PREPROCESS, {path("demo.jsonl"), "--outptu", path("x")}, "'--outptu'. Did you mean --output?"},
              {PREPROCESS, {path("demo.jsonl")}, "--output DIR is missing: "},
              {PREPROCESS, {"--output", path("x")}, "INPUT is missing: "},
+             {PREPROCESS, {"--"}, "INPUT is missing: "},
+             {PREPROCESS,
+              {"--seed", "1", "demo", "--output", path("x")},
+              "'--seed' stands before the command demo; it comes after it."},
              {PREPROCESS, {path("demo.jsonl"), "--output", path("x"), "--format", "jsno"}, "Did you mean jsonl?"},
              {PREPROCESS,
               {path("demo.jsonl"), "--output", path("x"), "--workers=0"},
@@ -171,7 +178,29 @@ TEST_F(Commands, AreRefusedInOneLineThatSaysWhatWasMeant) {
         EXPECT_EQ(std::count(done.errors.begin(), done.errors.end(), '\n'), 1) << done.errors;
     }
     EXPECT_FALSE(std::filesystem::exists(path("x")));
-    EXPECT_EQ(run({"chat", model, "--prompt", "--hello"}).status, 0);  // a value, however it begins
+    EXPECT_EQ(run({"chat", model, "--prompt", "--hello", "--prompt=--seed", "--prompt=-h"}).status, 0);  // values
+}
+
+TEST_F(Commands, OfOtherRanksAreRefusedInTheEndAndAskRankZeroForHelp) {
+    for (const char* rank : {"0", "1"}) {
+        const std::string variable = fmt::format("OMPI_COMM_WORLD_RANK={}", rank);
+        const ProgramRun wrong = run_program({"/usr/bin/env", variable, DUOLOGUE, "train", "--nonsense=1"});
+        EXPECT_EQ(wrong.status, 2);
+        EXPECT_THAT(wrong.errors, HasSubstr("there is no option '--nonsense'."));
+        const ProgramRun help = run_program({"/usr/bin/env", variable, DUOLOGUE, "train", "--help"});
+        EXPECT_EQ(help.status, 0);
+        EXPECT_EQ(help.output.empty(), std::string(rank) != "0");
+    }
+}
+
+TEST_F(Commands, PreprocessReadsAFileWhateverItsNameIs) {
+    for (const char* name : {"[a]", "[a,b]", "++"}) {
+        const std::string folder = path("names") + "/" + name;
+        std::filesystem::create_directories(folder);
+        write_file_durably(folder + "/" + name, "{\"turns\": [\"hello\", \"hi\"]}\n");
+        const ProgramRun done = run_program({"/usr/bin/env", "-C", folder, PREPROCESS, name, "--output", "out"});
+        EXPECT_EQ(done.status, 0) << done.errors;
+    }
 }
 
 TEST_F(Commands, AnswerWithTheVersionAndTheirHelp) {

@@ -67,6 +67,9 @@ class Command {
     std::deque<Argument> arguments_;  // which keeps them in place
 };
 
+/// Whether --help and --version are answered: of several ranks one is enough.
+enum class Answer : std::uint8_t { kPrint, kOmit };
+
 /// The program itself is the command without a name: it has --version, and more where it has a `run`.
 class CommandLine {
    public:
@@ -78,11 +81,15 @@ class CommandLine {
     /// Sets what was given and returns what is to be done: the command's `run`, or printing the help or the version.
     /// kConfiguration, in one line, where anything is wrong: the value, what was expected, the nearest that is known,
     /// and which --help lists it.
-    [[nodiscard]] std::function<int()> read(const std::vector<std::string>& arguments) const;
+    [[nodiscard]] std::function<int()> read(const std::vector<std::string>& arguments,
+                                            Answer answer = Answer::kPrint) const;
 
    private:
     [[nodiscard]] std::string help(const Command& command) const;
-    [[nodiscard]] const Command& command_of(const std::vector<std::string>& arguments) const;
+    [[nodiscard]] const Command* find_command(const std::string& name) const;
+    [[nodiscard]] std::vector<std::string> command_names() const;
+    /// What a command line that begins with `first` is one of.
+    [[nodiscard]] const Command& command_called(const std::string& first) const;
     [[nodiscard]] std::string called(const Command& command) const;
 
     std::string program_;

@@ -3,6 +3,4 @@
 #include <hdf5.h>
 #include <mpi.h>
 
-#include <CLI/CLI.hpp>
-
 #include "duologue/model/transformer.h"
