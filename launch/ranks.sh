@@ -51,14 +51,21 @@ end_with_ranks() {
     done
 }
 
-# mpirun reads a terminal only in whose foreground it is, which it is not in a session of its own: cat reads for it. Where
-# these scripts run in the background, cat finds the end of the input instead of being stopped.
+# Whether somebody types at the terminal that these scripts read, and not to what runs there while they are in the
+# background.
+in_foreground() { [ -t 0 ] && [ "$(ps -o tpgid= -p $$)" -eq "$(ps -o pgid= -p $$)" ]; }
+
+# mpirun reads a terminal only in whose foreground it is, which it is not in a session of its own: cat reads for it, from
+# now on, so that what is typed while the ranks train is said in the chat. Sent to the background, cat ends instead of
+# being stopped, and with it the chat.
 relay=
-if [ -t 0 ]; then
+if in_foreground; then
     export DUOLOGUE_INPUT=typed # there is a person to be asked
-    exec 3<&0 < <(trap '' INT TTIN && exec cat <&3)
+    exec 3<&0 < <(trap '' INT TTIN && exec cat <&3 2>/dev/null)
     relay=$!
     exec 3<&-
+elif [ -t 0 ]; then
+    exec </dev/null
 fi
 
 setsid mpirun "$@" <&0 &

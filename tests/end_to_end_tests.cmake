@@ -25,7 +25,7 @@ duologue_end_to_end_test(bad_input_test 1 duologue_data)
 
 add_test(NAME end_to_end.ctrl_c_and_the_chat_in_a_terminal
          COMMAND /usr/bin/python3 ${CMAKE_CURRENT_SOURCE_DIR}/end_to_end/terminal_test.py ${programs} ${sample_folder})
-set_tests_properties(end_to_end.ctrl_c_and_the_chat_in_a_terminal PROPERTIES LABELS end_to_end TIMEOUT 200
+set_tests_properties(end_to_end.ctrl_c_and_the_chat_in_a_terminal PROPERTIES LABELS end_to_end TIMEOUT 400
                      PROCESSORS 2 FIXTURES_REQUIRED end_to_end_sample ENVIRONMENT "${DUOLOGUE_MPI_ENVIRONMENT}")
 
 add_test(NAME kill_loop COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/end_to_end/kill_loop.sh $<TARGET_FILE:duologue>

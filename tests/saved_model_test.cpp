@@ -101,6 +101,12 @@ TEST_F(SavedModelFolder, FollowsALinkToTheFolderThatItReplaces) {
     EXPECT_EQ(load_model(folder_).card.steps, 43);
 }
 
+TEST_F(SavedModelFolder, IsNotPutWhereALinkLeadsNowhere) {
+    const std::string link = root_ + "/newest";
+    std::filesystem::create_directory_symlink("nowhere", link);
+    EXPECT_THROW(require_room_for_model(link), Error);
+}
+
 /// The number of a process that is no more.
 pid_t ended_process() {
     const pid_t child = fork();

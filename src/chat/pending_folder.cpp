@@ -46,8 +46,9 @@ void remove_leftovers(const std::string& final_path) {
     const std::string stem = fs::path(final_path).filename().string();
     std::error_code problem;
     std::vector<fs::path> found;
-    for (const fs::directory_entry& entry : fs::directory_iterator(parent_of(final_path), problem)) {
-        if (is_leftover(entry.path().filename().string(), stem)) found.push_back(entry.path());
+    for (fs::directory_iterator entry(parent_of(final_path), problem); !problem && entry != end(entry);
+         entry.increment(problem)) {
+        if (is_leftover(entry->path().filename().string(), stem)) found.push_back(entry->path());
     }
     for (const fs::path& path : found) fs::remove_all(path, problem);
 }
@@ -93,7 +94,12 @@ void PendingFolder::put_in_place() const {
             final_path_, std::strerror(errno));
     const std::string older = path_ + ".older";
     move(final_path_, older);
-    move(path_, final_path_);
+    if (std::rename(path_.c_str(), final_path_.c_str()) != 0) {
+        const int problem = errno;
+        move(older, final_path_);
+        fail(ErrorCode::kInputOutput, "cannot rename the folder '{}' to '{}': {}", path_, final_path_,
+             std::strerror(problem));
+    }
     move(older, path_);
 }
 

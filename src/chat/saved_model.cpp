@@ -51,11 +51,15 @@ Transformer make_transformer(const ModelCard& card, const Vocabulary& vocabulary
 void require_room_for_model(const std::string& folder) {
     std::error_code problem;
     const fs::file_status status = fs::status(folder, problem);
-    if (status.type() == fs::file_type::not_found) return;
+    if (status.type() == fs::file_type::not_found) {
+        return require(!fs::is_symlink(fs::symlink_status(folder, problem)), ErrorCode::kInputOutput,
+                       "a model cannot be written to '{}', a link that leads nowhere; remove it, or make the folder",
+                       folder);
+    }
     require(fs::is_directory(status), ErrorCode::kInputOutput,
             "a model cannot be written to '{}', which is not a folder; name another", folder);
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder, problem)) {
-        const std::string name = entry.path().filename().string();
+    for (fs::directory_iterator entry(folder, problem); !problem && entry != end(entry); entry.increment(problem)) {
+        const std::string name = entry->path().filename().string();
         require(is_of_a_model(name), ErrorCode::kInputOutput,
                 "a model would replace the folder '{}', in which there is '{}', which is no part of a model; name "
                 "another folder, or move that away",

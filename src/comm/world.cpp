@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
@@ -72,9 +71,6 @@ World::World(int* argc, char*** argv, const Launch& launch) : local_size_(0) {
     initialise(argc, argv);
     check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "asking for the rank");
     check(MPI_Comm_size(MPI_COMM_WORLD, &size_), "asking for the number of ranks");
-    // A write to a rank or launcher that has just ended has to fail as an error does, which says who and what; by
-    // default the signal would end this process without a word.
-    if (size_ > 1) std::signal(SIGPIPE, SIG_IGN);
     std::vector<std::string> hosts = host_of_every_rank(size_);
     host_ = hosts[static_cast<std::size_t>(rank_)];
     for (int other = 0; other < size_; ++other) {

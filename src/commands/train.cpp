@@ -96,8 +96,9 @@ std::unique_ptr<FolderLock> prepare_output(const Config& config, World& world, c
     if (!config.chat.prompts.empty()) (void)read_file(config.chat.prompts);
     const auto token = world.busy("waiting for the output folder");
     auto lock = std::make_unique<FolderLock>(config.output.path, "a training", kLockPatienceSeconds);
-    if (!lock->held())
+    if (!lock->held()) {
         log.warning("'{}' cannot be locked: nothing keeps a second training out of it", config.output.path);
+    }
     return lock;
 }
 
@@ -159,8 +160,9 @@ void chat_at_end(const Config& config, Program& program) {
     greet(speaker, terminal.input);
     program.stop_on_signals(StopOn::kInterrupt);
     const std::int64_t lines = run_chat(session, terminal, program.stop.wanted);
-    if (lines == 0 && terminal.input == ChatInput::kPiped) {
-        Log().info("no terminal and no input, so no chat; talk with: duologue chat {}", folder);
+    if (lines == 0 && terminal.input != ChatInput::kText) {
+        const bool piped = terminal.input == ChatInput::kPiped;
+        Log().info("{}talk with: duologue chat {}", piped ? "no terminal and no input, so no chat; " : "", folder);
     }
 }
 

@@ -28,15 +28,15 @@ FolderLock::FolderLock(const std::string& folder, const char* work, double patie
     const auto end = Clock::now() + std::chrono::duration<double>(patience_seconds);
     while (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
         const int problem = errno;
-        if (problem == EINTR || (problem == EWOULDBLOCK && Clock::now() < end)) {
+        held_ = problem != ENOSYS && problem != ENOLCK && problem != EOPNOTSUPP && problem != EINVAL;
+        if (!held_) return;
+        const bool taken = problem == EWOULDBLOCK || problem == EINTR;
+        if (taken && Clock::now() < end) {
             std::this_thread::sleep_for(kBetweenTries);
             continue;
         }
-        if (problem != EWOULDBLOCK) {
-            held_ = false;
-            return;
-        }
         ::close(descriptor_);
+        require(taken, ErrorCode::kInputOutput, "cannot lock '{}': {}", path, std::strerror(problem));
         fail(ErrorCode::kInputOutput, "{} is already at work in '{}'; wait for its end, or name another folder", work,
              folder);
     }

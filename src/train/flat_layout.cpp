@@ -8,8 +8,6 @@
 
 namespace duologue {
 
-namespace {}  // namespace
-
 FlatLayout::FlatLayout(std::int64_t elements, std::int64_t bucket_bytes, const Owner& owner)
     : elements_(elements), sharded_(owner.count > 1) {
     require(elements >= 0 && owner.index >= 0 && owner.index < owner.count, ErrorCode::kInternal,

@@ -173,7 +173,7 @@ bool Trainer::Run::finished() const {
 }
 
 TrainingResult Trainer::Run::run() {
-    if (finished()) {
+    if (finished() && point_.step > 0) {
         parts_.log.info("nothing is left to train: the checkpoint has {} and {}, as many as train.{} asks for",
                         count_text(point_.step, "step"), count_text(point_.position.epoch, "whole epoch"),
                         settings_.train.steps > 0 ? "steps" : "epochs");

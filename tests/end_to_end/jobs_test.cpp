@@ -73,7 +73,24 @@ TEST_F(RunningJob, StopsInOrderWhenMpirunForwardsTheUserSignal) {
     expect_the_rest_to_give_the_final_model();
 }
 
-// mpirun kills its ranks a second later, saved or not; nothing but the steps since the last checkpoint may be lost.
+/// Ends with the status of the training, whose lines nobody reads after the first.
+std::string unread(const std::string& training) {
+    return fmt::format("bash -c '{} 2>&1 | head -n 1 >/dev/null; exit ${{PIPESTATUS[0]}}'", training);
+}
+
+TEST_F(RunningJob, SavesAndEndsWhereNobodyReadsItAnyMore) {
+    const Outcome outcome = run(unread(train(run_, "--train.steps=100000")));
+    EXPECT_EQ(outcome.status, 0) << outcome.output;
+    EXPECT_FALSE(fs::exists(run_ + "/model"));
+    EXPECT_FALSE(fs::is_empty(run_ + "/checkpoints"));
+}
+
+TEST_F(RunningJob, GoesOnAsARankWhereNobodyReadsItAnyMore) {
+    const Outcome outcome = run(unread("PMI_RANK=0 " + train(run_)));
+    EXPECT_EQ(outcome.status, 0) << outcome.output;
+    EXPECT_TRUE(fs::exists(run_ + "/model"));
+}
+
 TEST_F(RunningJob, LetsNoSecondOneIntoItsFolder) {
     Job job(fmt::format("exec {} -n 2 --bind-to none {}", RANKS_SCRIPT, train(run_, "--train.steps=100000")));
     ASSERT_TRUE(job.says("step=10 ", kStart)) << job.output();
@@ -86,6 +103,7 @@ TEST_F(RunningJob, LetsNoSecondOneIntoItsFolder) {
     EXPECT_THAT(first.output, HasSubstr("stopped at step"));
 }
 
+// mpirun kills its ranks a second later, saved or not; nothing but the steps since the last checkpoint may be lost.
 TEST_F(RunningJob, GoesOnAfterMpirunItselfWasTerminated) {
     Job job(train_on(2, run_));
     ASSERT_TRUE(job.says("step=30 ", kStart)) << job.output();

@@ -80,8 +80,20 @@ def check_chat(programs, sample, run):
     assert status == 0, f"exit status {status}:\n{terminal.output}"
 
 
+def check_background(programs, sample, run):
+    """Nobody types to a job in the background: it opens no chat, and leaves what is typed to others."""
+    job = f"{RANKS_SCRIPT} -n 2 --bind-to none {programs}/duologue train --config {sample}/config.json"
+    terminal = Terminal(["/bin/bash", "--norc", "-i"])
+    os.write(terminal.master, f"{job} --output.path={run} --chat.at_end=auto >{run}.log 2>&1 & wait $!; echo ended $?\n".encode())
+    terminal.wait_for(r"ended 0", START_SECONDS)
+    log = pathlib.Path(f"{run}.log").read_text()
+    assert "no terminal and no input, so no chat" in log, log
+    os.write(terminal.master, b"exit\n")
+    terminal.finish(END_SECONDS)
+
+
 def main():
-    for check in (check_interrupt, check_chat):
+    for check in (check_interrupt, check_chat, check_background):
         with tempfile.TemporaryDirectory() as folder:
             check(*sys.argv[1:], pathlib.Path(folder) / "run")
 

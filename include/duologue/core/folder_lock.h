@@ -10,7 +10,8 @@ namespace duologue {
 class FolderLock {
    public:
     /// Waits `patience_seconds` for a process that is about to end, then kInputOutput: `work` is what would be done in
-    /// the folder, for example "a training". Where the file system has no locks, nothing is held.
+    /// the folder, for example "a training". Where the file system has no locks, nothing is held;
+    /// some (Lustre, NFS and FUSE by their mount options) have locks among the processes of one host only.
     FolderLock(const std::string& folder, const char* work, double patience_seconds);
     ~FolderLock();
     FolderLock(const FolderLock&) = delete;

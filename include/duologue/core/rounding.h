@@ -1,4 +1,5 @@
-// Rounding up: how many pieces cover a length, and the length that they cover
+// Rounding up: how many pieces cover a length, and the length that they cover. Kernels, which cannot call it, write it
+// out
 #pragma once
 
 #include <cstdint>
