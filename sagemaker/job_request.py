@@ -9,6 +9,7 @@ from trainer_options import check_option, known_options
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DESCRIPTION = CONFIGS / "sagemaker_config.json"
+DATA = "/opt/ml/input/data"  # where the container has its channels
 
 # The trainer's log lines are `[rank 0] step=10 epoch=1 train_loss=5.1 ...`, with mpirun's or the toolkit's tag before them.
 METRICS = {
@@ -146,7 +147,7 @@ def config_of(job):
 
 def comes_with_a_channel(job):
     """Whether the trainer's configuration is a file that the job's data bring along."""
-    folders = [f"/opt/ml/input/data/{channel}/" for channel in job["channels"]]
+    folders = [f"{DATA}/{channel}/" for channel in job["channels"]]
     return config_of(job).startswith(tuple(folders))
 
 
@@ -157,7 +158,7 @@ def check_config(job):
     if name.removesuffix(".json") not in known and not comes_with_a_channel(job):
         raise JobError(
             f"hyperparameters.config = '{name}' is none of {', '.join(known)}{nearest(name, known)}; "
-            "a file of your own comes with a channel: /opt/ml/input/data/CHANNEL/FILE"
+            f"a file of your own comes with a channel: {DATA}/CHANNEL/FILE"
         )
 
 

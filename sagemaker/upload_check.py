@@ -5,10 +5,11 @@ import gzip
 import json
 import re
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from artifacts import files_below
 from job_kinds import JobError
+from job_request import DATA
 
 BEGINNING = 64 * 1024  # as much as duologue-preprocess looks at
 ZSTANDARD, GZIP, HDF5 = b"\x28\xb5\x2f\xfd", b"\x1f\x8b", b"\x89HDF"
@@ -80,9 +81,11 @@ def check_training(path, files, hyperparameters):
     if (path / "manifest.json").is_file():
         check_shards(path)
         return
-    conversations = [file for file, _ in files if file.name != "prompts.txt"]
+    named = {PurePosixPath(str(value)) for value in hyperparameters.values()}  # a configuration or a vocabulary, for instance
+    rest = [file for file, name in files if PurePosixPath(DATA, "training", name) not in named]
+    conversations = [file for file in rest if file.name != "prompts.txt"]
     if not conversations:
-        raise JobError(f"'{path}' holds prompts, but no conversations to train on")
+        raise JobError(f"'{path}' holds no conversations to train on, only what goes with them")
     for file in conversations:
         check_conversations(file, hyperparameters)
 

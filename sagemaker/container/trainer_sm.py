@@ -31,9 +31,13 @@ def run(command, what):
         fail(f"{what}: {lines[-1].removeprefix('error: ')}")
 
 
-def raw_conversations(channel):
-    """The conversation files of a channel, in an order that does not depend on the host."""
-    files = (path for path in channel.rglob("*") if path.is_file())
+def raw_conversations(channel, hyperparameters):
+    """The conversation files of a channel, in an order that does not depend on the host.
+
+    Prompts may lie beside them, and files that hyperparameters name: a configuration or a vocabulary.
+    """
+    named = {Path(str(value)) for value in hyperparameters.values()}
+    files = (path for path in channel.rglob("*") if path.is_file() and path not in named)
     return sorted(path for path in files if path.name != "prompts.txt" and not path.name.startswith("."))
 
 
@@ -58,7 +62,7 @@ def prepare_data(env):
         fail(f"there is no channel named 'training'; the job has: {', '.join(env.channel_input_dirs) or 'none'}")
     if (Path(channel) / "manifest.json").exists():
         return
-    inputs = raw_conversations(Path(channel))
+    inputs = raw_conversations(Path(channel), env.hyperparameters)
     if not inputs:
         fail("the channel 'training' holds neither shards (a manifest.json) nor conversation files")
     shutil.rmtree(SHARDS, ignore_errors=True)

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import subprocess
 import tarfile
 import time
@@ -190,6 +191,20 @@ def test_a_conversation_that_cannot_be_read_is_named_in_the_failure_reason(image
     (channel / "talk.jsonl").write_text('{"turns": ["a", "b"]}\n{"turns": 3}\n')
     reason = failing(image, tmp_path, {"training": channel})
     assert reason.startswith("RuntimeError: preprocessing: ") and "talk.jsonl" in reason
+
+
+@pytest.mark.quick
+def test_files_that_hyperparameters_name_are_no_conversations(image, shards, tmp_path):
+    """Preprocessing goes by, with the channel's vocabulary, and the trainer reads the channel's configuration."""
+    channel = tmp_path / "raw"
+    channel.mkdir()
+    (channel / "talk.jsonl").write_text('{"turns": ["a", "b"]}\n' * 100)
+    (channel / "mine.json").write_text('{"train": {"epoch": 3}}\n')
+    shutil.copy(shards / "vocabulary.json", channel / "words.json")
+    inside = "/opt/ml/input/data/training"
+    named = {"config": f"{inside}/mine.json", "preprocess__vocabulary": f"{inside}/words.json"}
+    reason = failing(image, tmp_path, {"training": channel}, named)
+    assert "mine.json" in reason and "train.epoch" in reason, reason
 
 
 @pytest.mark.quick

@@ -98,8 +98,21 @@ def test_prompts_have_to_have_the_name_that_the_job_looks_for(tmp_path):
         check(f"prompts={file_with(tmp_path, 'mine.txt', b'hello')}")
     with pytest.raises(JobError, match="is empty"):
         check(f"prompts={file_with(tmp_path, 'none/prompts.txt', b'')}")
-    with pytest.raises(JobError, match="holds prompts, but no conversations"):
+    with pytest.raises(JobError, match="holds no conversations"):
         check(f"training={tmp_path / 'none'}")
+
+
+def test_files_that_hyperparameters_name_may_lie_beside_the_conversations(tmp_path):
+    channel = "/opt/ml/input/data/training"
+    named = {"config": f"{channel}/mine.json", "preprocess.vocabulary": f"{channel}/more/words.json"}
+    file_with(tmp_path, "mine.json", b'{"train": {"epochs": 1}}\n')
+    file_with(tmp_path, "more/words.json", b'{"words": {}}\n')
+    with pytest.raises(JobError, match="holds no conversations to train on"):
+        check(f"training={tmp_path}", hyperparameters=named)
+    file_with(tmp_path, "more/mine.json", RECORD)
+    check(f"training={tmp_path}", hyperparameters=named)
+    with pytest.raises(JobError, match="'.*/mine.json' begins with a JSON object that is no conversation"):
+        check(f"training={tmp_path}")
 
 
 @pytest.mark.parametrize(
