@@ -89,52 +89,9 @@ void save_model(const std::string& folder, const ModelCard& card, const Vocabula
     pending.commit();
 }
 
-namespace {
-
-bool holds_checkpoints(const std::string& folder) {
-    std::error_code unreadable;
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder, unreadable)) {
-        const std::string name = entry.path().filename().string();
-        if (name.starts_with("step-") && name.ends_with(".h5")) return true;
-    }
-    return false;
-}
-
-/// A file where a folder is meant.
-[[noreturn]] void refuse_file(const std::string& path) {
-    require(!path.ends_with(".h5"), ErrorCode::kInputOutput,
-            "'{}' is not a saved model; if it is a checkpoint, make a model of it: duologue export --checkpoint {} "
-            "--output DIR, and give DIR",
-            path, path);
-    const fs::path folder = fs::absolute(path).parent_path();
-    require(!fs::exists(folder / "model.safetensors"), ErrorCode::kInputOutput,
-            "'{}' is a file of a saved model; give the folder, {}", path, folder.string());
-    fail(ErrorCode::kInputOutput, "'{}' is a file, not the folder of a saved model", path);
-}
-
-/// Where there is no model in `folder`, says where it is.
-void require_model(const std::string& folder) {
-    if (fs::is_regular_file(folder)) refuse_file(folder);
-    const fs::path model = fs::path(folder) / "model";
-    const bool holds_weights = fs::exists(folder + "/model.safetensors");
-    require(holds_weights || !fs::exists(model / "model.safetensors"), ErrorCode::kInputOutput,
-            "'{}' is the output of a training, its model is in a folder of its own: give {}", folder, model.string());
-    require(holds_weights || !fs::exists(folder + "/checkpoints"), ErrorCode::kInputOutput,
-            "'{}' is the output of a training that has not ended, so there is no model yet; end the training, or make "
-            "one of a checkpoint: duologue export --checkpoint {}/checkpoints/step-NUMBER.h5 --output DIR",
-            folder, folder);
-    require(holds_weights || !holds_checkpoints(folder), ErrorCode::kInputOutput,
-            "'{}' holds checkpoints, not a model; make one of it: duologue export --checkpoint {}/step-NUMBER.h5 "
-            "--output DIR, and give DIR",
-            folder, folder);
+SavedModel load_model(const std::string& folder) {
     require(fs::exists(folder + "/config.json"), ErrorCode::kInputOutput,
             "'{}' is not the folder of a saved model: there is no config.json in it", folder);
-}
-
-}  // namespace
-
-SavedModel load_model(const std::string& folder) {
-    require_model(folder);
     const std::string path = folder + "/model.safetensors";
     Metadata stated = read_safetensors_metadata(path);
     const std::string config = read_file(folder + "/config.json");

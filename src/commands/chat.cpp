@@ -17,6 +17,7 @@ struct ChatArguments {
 };
 
 int chat(Program& program, const ChatArguments& arguments) {
+    require_model_folder(arguments.model);
     const Config config = effective_config(program, "");
     Speaker speaker(load_model(arguments.model), open_device(config.device, 1));
     Session session(speaker.generator(), speaker.vocabulary(), config.chat, speaker.card().max_context_tokens);

@@ -142,6 +142,7 @@ int evaluate(const Program& program, const EvaluateArguments& arguments) {
     require(!arguments.data.empty() || !arguments.conversations.empty(), ErrorCode::kConfiguration,
             "nothing to evaluate on: give --data DIR (preprocessed), --conversations FILE (with checks), or both");
     require_data_folder("--data", arguments.data);
+    require_model_folder(arguments.model);
     const Config config = effective_config(program, "");
     Speaker speaker(load_model(arguments.model), open_device(config.device, 1));
     Report report;

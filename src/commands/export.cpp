@@ -1,6 +1,4 @@
 // duologue export: a saved model from a checkpoint.
-#include <filesystem>
-
 #include "commands/program.h"
 #include "duologue/chat/saved_model.h"
 #include "duologue/core/error.h"
@@ -16,19 +14,10 @@ struct ExportArguments {
     std::string output;
 };
 
-/// Of a folder of checkpoints, or of the output of a run, the newest has to be named.
-void require_file(const std::string& path) {
-    for (const std::string& folder : {path, (std::filesystem::path(path) / "checkpoints").string()}) {
-        const CheckpointFolder checkpoints(folder);
-        const std::vector<std::int64_t> steps = checkpoints.steps();
-        require(steps.empty(), ErrorCode::kInputOutput,
-                "'{}' is a folder: give one of its checkpoints, the newest is {}", path,
-                steps.empty() ? "" : checkpoints.file_of(steps.back()));
-    }
-}
-
 int export_model(const ExportArguments& arguments) {
-    require_file(arguments.checkpoint);
+    const std::string newest = newest_checkpoint(arguments.checkpoint);
+    require(newest.empty(), ErrorCode::kInputOutput, "'{}' is a folder: give one of its checkpoints, the newest is {}",
+            arguments.checkpoint, newest);
     require_room_for_model(arguments.output);
     const Checkpoint checkpoint = read_checkpoint(arguments.checkpoint);
     Config config;

@@ -59,6 +59,13 @@ void add_config_file_option(Command& command, std::string& path);
 /// kConfiguration where `path`, the value of `option`, is a file: conversations that are not preprocessed, for example.
 void require_data_folder(std::string_view option, const std::string& path);
 
+/// kInputOutput, saying where the model is or how to make it, where `path` is something else that a training leaves: a
+/// file of a model, a checkpoint, a folder of checkpoints, the output of a run.
+void require_model_folder(const std::string& path);
+
+/// Of a folder of checkpoints, or of the output of a run; "": there is none.
+[[nodiscard]] std::string newest_checkpoint(const std::string& path);
+
 /// Tells a person what there is to talk with; a program's input gets nothing but replies.
 void greet(const Speaker& speaker, ChatInput input);
 

@@ -219,6 +219,9 @@ TEST_F(Commands, SayWhatToDoWithWhatWasGivenInstead) {
     const std::string checkpoint = path("out/checkpoints/step-000000004.h5");
     const std::string corpus = path("demo.jsonl");
     write_file_durably(path("letter.h5"), "dear all");
+    std::filesystem::create_directories(path("just_begun/checkpoints"));
+    std::filesystem::create_directories(path("unended/checkpoints"));
+    std::filesystem::copy(checkpoint, path("unended/checkpoints"));
     struct Mistaken {
         Arguments arguments;
         int status;
@@ -226,7 +229,13 @@ TEST_F(Commands, SayWhatToDoWithWhatWasGivenInstead) {
     };
     for (const Mistaken& mistaken : std::vector<Mistaken>{
              {{"chat", checkpoint}, 4, "duologue export --checkpoint " + checkpoint + " --output DIR"},
-             {{"evaluate", path("out/checkpoints"), "--data", path("data")}, 4, "holds checkpoints, not a model"},
+             {{"evaluate", path("out/checkpoints"), "--data", path("data")},
+              4,
+              "holds checkpoints, not a model; make one of a checkpoint: duologue export --checkpoint " + checkpoint},
+             {{"chat", path("unended")}, 4, "end the training, or make one of a checkpoint: duologue export "},
+             {{"chat", path("just_begun")}, 4, "so there is no model yet; end the training\n"},
+             {{"chat", corpus}, 4, "is a file, not the folder of a saved model"},
+             {{"chat", path("nowhere")}, 4, "there is no config.json in it"},
              {{"chat", path("out/model/model.safetensors")}, 4, "give the folder, " + path("out/model")},
              {{"train", "--data.path=" + corpus}, 2, "duologue-preprocess '" + corpus + "' --output DIR"},
              {{"plan", "--data.path=" + path("data/manifest.json")}, 2, "give the folder, " + path("data")},
