@@ -25,8 +25,9 @@ from upload_check import checked_uploads
 EPILOG = """
 --section.key=VALUE goes to the trainer, after the file's hyperparameters: --train.epochs=3 (`duologue train --help` lists
 them). Which of configs/ the trainer begins with is said in the job's file, as hyperparameters.config.
-Exit status: 0; 1 where the job failed; 2 where the description, an option or the data are wrong; 4 where AWS refused, or
-files could not be read or written.
+Exit status: 0, also where the job was stopped; 1 where it failed, or was stopped without a model that --download could fetch;
+2 where the description, an option or the data are wrong; 4 where AWS refused, files could not be read or written, or boto3 is
+missing; 130 after Ctrl-C, which does not stop the job.
 """
 
 
