@@ -112,13 +112,12 @@ int main(int argc, char** argv) {
         .argv = argv,
         .environment = read_environment(),
         .stop = stop_request};
-    program.stop_on_signals = [&program](duologue::StopOn stop) {
+    program.stop_on_signals = [](duologue::StopOn stop) {
         handle(SIGINT, on_signal);
         handle(SIGUSR1, on_signal);  // mpirun forwards it, and kills where it gets SIGINT or SIGTERM; Slurm sends it
-        // Nobody reads what is said any more. A rank has to see that a write to a process that has ended fails, and say
-        // who.
-        const bool launched = program.environment.started != duologue::Started::kDirectly;
-        handle(SIGPIPE, launched ? SIG_IGN : on_signal);
+        // Nobody reads what is said any more, mpirun is gone, or a rank: left alone, it ends this process without a
+        // word.
+        handle(SIGPIPE, on_signal);
         handle(SIGTERM, stop == duologue::StopOn::kInterruptAndTerminate ? on_signal : SIG_DFL);
     };
     return_freed_memory();

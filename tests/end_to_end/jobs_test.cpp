@@ -2,8 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <csignal>
 #include <fstream>
+#include <thread>
 
 #include "end_to_end/sample.h"
 #include "support/job.h"
@@ -73,22 +75,24 @@ TEST_F(RunningJob, StopsInOrderWhenMpirunForwardsTheUserSignal) {
     expect_the_rest_to_give_the_final_model();
 }
 
-/// Ends with the status of the training, whose lines nobody reads after the first.
-std::string unread(const std::string& training) {
-    return fmt::format("bash -c '{} 2>&1 | head -n 1 >/dev/null; exit ${{PIPESTATUS[0]}}'", training);
-}
-
-TEST_F(RunningJob, SavesAndEndsWhereNobodyReadsItAnyMore) {
-    const Outcome outcome = run(unread(train(run_, "--train.steps=100000")));
+TEST_F(RunningJob, SavesAndEndsWhereNobodyReadsWhatItSays) {
+    const std::string unread = " 2>&1 | head -n 1 >/dev/null; exit ${PIPESTATUS[0]}";
+    const Outcome outcome = run("bash -c '" + train(run_, "--train.steps=100000") + unread + "'");
     EXPECT_EQ(outcome.status, 0) << outcome.output;
     EXPECT_FALSE(fs::exists(run_ + "/model"));
     EXPECT_FALSE(fs::is_empty(run_ + "/checkpoints"));
 }
 
-TEST_F(RunningJob, GoesOnAsARankWhereNobodyReadsItAnyMore) {
-    const Outcome outcome = run(unread("PMI_RANK=0 " + train(run_)));
-    EXPECT_EQ(outcome.status, 0) << outcome.output;
-    EXPECT_TRUE(fs::exists(run_ + "/model"));
+TEST_F(RunningJob, SavesAndEndsWhenMpirunIsKilled) {
+    Job job(train_on(2, run_, "--train.steps=100000 --checkpoint.interval_steps=0"));
+    ASSERT_TRUE(job.says("step=10 ", kStart)) << job.output();
+    job.signal(SIGKILL);
+    (void)job.finish(kEnd);
+    for (double waited = 0.0; waited < kEnd && processes_with("output.path=" + run_) > 0; waited += 0.1) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    expect_nothing_left();
+    EXPECT_FALSE(fs::is_empty(run_ + "/checkpoints"));
 }
 
 TEST_F(RunningJob, LetsNoSecondOneIntoItsFolder) {
