@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <exception>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "demo_corpus.h"
@@ -23,11 +22,9 @@ using duologue::preprocess::OnError;
 using duologue::preprocess::PreprocessOptions;
 
 using duologue::between;
+using duologue::Choices;
 using duologue::Command;
 using duologue::CommandLine;
-
-template <class Enum>
-using Choices = std::vector<std::pair<std::string, Enum>>;
 
 const Choices<Format> kFormats{{"auto", Format::kAuto},
                                {"jsonl", Format::kJsonLines},

@@ -152,7 +152,7 @@ TEST(Config, RulesBetweenOptionsAreChecked) {
 TEST(Config, HelpShowsEveryOptionWithTypeRangeAndDefault) {
     const auto shown = [](const std::string& key) {
         for (const OptionHelp& help : option_help()) {
-            if (help.key == key) return fmt::format("{} [{}] [{}]", help.type, help.range, help.standard);
+            if (help.key == key) return fmt::format("{} [{}] [{}]", help.type, help.range, help.default_value);
         }
         return std::string("not there");
     };

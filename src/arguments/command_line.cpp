@@ -203,7 +203,7 @@ Argument& Command::value(std::string names, std::string type, std::string& value
                 .type = std::move(type),
                 .expected = "a text",
                 .text = std::move(text),
-                .standard = value,
+                .default_value = value,
                 .set = [&value](const std::string& given) {
                     value = given;
                     return !given.empty();

@@ -15,7 +15,7 @@ Argument& add_config_option(Command& command, const OptionHelp& option, std::vec
                         .range = option.range,
                         .expected = option.expected,
                         .text = option.text,
-                        .standard = option.standard,
+                        .default_value = option.default_value,
                         .group = option.key.substr(0, option.key.find('.')),
                         .times = Times::kLastCounts,
                         .set = set});

@@ -58,7 +58,7 @@ Entry entry_of(const Argument& argument) {
     if (argument.is_required) facts.emplace_back("required");
     if (argument.times == Times::kMany && !is_positional(argument)) facts.emplace_back("may be repeated");
     if (!argument.range.empty()) facts.push_back(argument.range);
-    if (!argument.standard.empty()) facts.push_back("default " + argument.standard);
+    if (!argument.default_value.empty()) facts.push_back("default " + argument.default_value);
     Words text = parts_of(argument.text, ' ');
     if (!facts.empty()) text.push_back(fmt::format("[{}]", fmt::join(facts, "; ")));
     return {.name = name_in_list(argument), .text = text};

@@ -153,7 +153,7 @@ void declare_inspect(Program& program) {
     command
         .integer("--conversation", arguments->conversation, between(0, 1e12),
                  "of a shard or data folder: print this conversation, counted from 0, and what is trained on it")
-        .standard.clear();
+        .default_value.clear();
     command.value("--config", "FILE", arguments->config,
                   "with --conversation: the JSON file of the training; --data.max_context_tokens=N and the like come "
                   "after it");

@@ -150,7 +150,7 @@ void declare_plan(Program& program) {
     command
         .integer("--vocabulary-size", arguments->vocabulary_size, between(5, 1 << 30),
                  "words of the model, special tokens included, to plan without --data.path")
-        .standard.clear();
+        .default_value.clear();
     add_json_option(command, arguments->style);
     add_config_options(command, "", program.overrides);
     command.notes =

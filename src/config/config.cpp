@@ -137,7 +137,7 @@ std::vector<OptionHelp> option_help() {
     for (const Option& option : all_options()) {
         const json value = option.get(defaults);
         all.push_back(option.help);
-        all.back().standard = value.is_string() ? value.get<std::string>() : value.dump();
+        all.back().default_value = value.is_string() ? value.get<std::string>() : value.dump();
     }
     return all;
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "duologue/config/choices.h"
 #include "duologue/config/config.h"
 #include "duologue/config/range.h"
 
@@ -19,9 +20,6 @@ struct Option {
     std::function<bool(Config&, const nlohmann::json&)> set;  ///< false: not what was expected, nothing is changed
     std::function<nlohmann::json(const Config&)> get;
 };
-
-template <class Enum>
-using Choices = std::vector<std::pair<std::string, Enum>>;
 
 /// A number: an integer member takes only whole numbers.
 template <class Section, class Number>
@@ -93,13 +91,8 @@ Option option(const std::string& key, Section Config::*section, Enum Section::*m
         }
         return nlohmann::json();
     };
-    std::string type;
-    std::string expected;
-    for (const auto& [name, meaning] : choices) {
-        type.append(type.empty() ? "" : "|").append(name);
-        expected.append(expected.empty() ? "" : " or ").append(name);
-    }
-    return {{.key = key, .type = type, .expected = expected, .text = text}, set, get};
+    return {
+        {.key = key, .type = names_of(choices, "|"), .expected = names_of(choices, " or "), .text = text}, set, get};
 }
 
 /// Every option, in the order in which it is printed.

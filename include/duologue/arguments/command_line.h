@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "duologue/config/choices.h"
 #include "duologue/config/range.h"
 
 namespace duologue {
@@ -21,11 +22,11 @@ enum class Times : std::uint8_t { kOnce, kLastCounts, kMany };
 /// An option ("--output"), a flag, an argument known by its place ("INPUT"), or one known either way ("MODEL,--model").
 struct Argument {
     std::string names;
-    std::string type = "";      ///< INTEGER, NUMBER, TEXT, FILE, DIR, or the choices as a|b|c; "": a flag
-    std::string range = "";     ///< of numbers, for the help: "1 to 9"
-    std::string expected = "";  ///< for who has given something else: "an integer from 1 to 9"
-    std::string text = "";      ///< what it is for
-    std::string standard = "";  ///< its value where none is given; "": none
+    std::string type = "";           ///< INTEGER, NUMBER, TEXT, FILE, DIR, or the choices as a|b|c; "": a flag
+    std::string range = "";          ///< of numbers, for the help: "1 to 9"
+    std::string expected = "";       ///< for who has given something else: "an integer from 1 to 9"
+    std::string text = "";           ///< what it is for
+    std::string default_value = "";  ///< its value where none is given; "": none
     std::string group = "options";
     bool is_required = false;
     Times times = Times::kOnce;
@@ -51,8 +52,7 @@ class Command {
     template <std::integral Number>
     Argument& integer(const std::string& names, Number& value, Range range, const std::string& text);
     template <class Enum>
-    Argument& choice(const std::string& names, const std::vector<std::pair<std::string, Enum>>& choices, Enum& value,
-                     const std::string& text);
+    Argument& choice(const std::string& names, const Choices<Enum>& choices, Enum& value, const std::string& text);
 
     [[nodiscard]] const std::string& name() const { return name_; }
     [[nodiscard]] const std::string& purpose() const { return purpose_; }
@@ -112,18 +112,17 @@ Argument& Command::integer(const std::string& names, Number& value, Range range,
                 .range = to_text(range),
                 .expected = describe("an integer", range),
                 .text = text,
-                .standard = std::to_string(value),
+                .default_value = std::to_string(value),
                 .set = set});
 }
 
 template <class Enum>
-Argument& Command::choice(const std::string& names, const std::vector<std::pair<std::string, Enum>>& choices,
-                          Enum& value, const std::string& text) {
-    Argument argument{.names = names, .text = text};
+Argument& Command::choice(const std::string& names, const Choices<Enum>& choices, Enum& value,
+                          const std::string& text) {
+    Argument argument{
+        .names = names, .type = names_of(choices, "|"), .expected = names_of(choices, " or "), .text = text};
     for (const auto& [name, meaning] : choices) {
-        argument.type.append(argument.type.empty() ? "" : "|").append(name);
-        argument.expected.append(argument.expected.empty() ? "" : " or ").append(name);
-        if (meaning == value) argument.standard = name;
+        if (meaning == value) argument.default_value = name;
     }
     argument.set = [&value, choices](const std::string& given) {
         for (const auto& [name, meaning] : choices) {

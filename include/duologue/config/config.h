@@ -141,11 +141,11 @@ void validate(const Config& config);
 /// What a person is told about an option.
 struct OptionHelp {
     std::string key;
-    std::string type;      ///< INTEGER, NUMBER, FILE, DIR, or the choices as a|b|c
-    std::string range;     ///< of numbers, for example "0 to 1"
-    std::string expected;  ///< the same as a sentence says it: "an integer from 0 to 1", "bf16 or f32"
-    std::string text;      ///< what it is for
-    std::string standard;  ///< its value where none is given; "": none
+    std::string type;           ///< INTEGER, NUMBER, FILE, DIR, or the choices as a|b|c
+    std::string range;          ///< of numbers, for example "0 to 1"
+    std::string expected;       ///< the same as a sentence says it: "an integer from 0 to 1", "bf16 or f32"
+    std::string text;           ///< what it is for
+    std::string default_value;  ///< its value where none is given; "": none
 };
 /// Every option, in the order in which they are declared.
 [[nodiscard]] std::vector<OptionHelp> option_help();
