@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <numeric>
@@ -131,6 +132,36 @@ TEST(PendingFile, ReplacesOnlyAtCommit) {
     write_file_durably(folder / "a.txt", "new");
     EXPECT_EQ(read_file(folder / "a.txt"), "new");
     EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
+}
+
+TEST(PendingFile, FollowsLinksAndLeavesThem) {
+    namespace fs = std::filesystem;
+    const TemporaryFolder folder;
+    fs::create_directory(folder / "deep");
+    fs::create_symlink("deep/second", folder / "first");
+    fs::create_symlink("../a.txt", folder / "deep/second");
+    for (const char* text : {"new", "newer"}) {  // at first the links lead to nothing
+        write_file_durably(folder / "first", text);
+        EXPECT_EQ(read_file(folder / "a.txt"), text);
+        EXPECT_TRUE(fs::is_symlink(folder / "first") && fs::is_symlink(folder / "deep/second"));
+    }
+}
+
+TEST(PendingFile, RefusesToReplaceWhatIsNoFile) {
+    namespace fs = std::filesystem;
+    const TemporaryFolder folder;
+    fs::create_directory(folder / "folder");
+    ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+    fs::create_symlink("pipe", folder / "link");
+    fs::create_symlink("loop", folder / "loop");
+    const auto refusal = [&](const char* name, const std::string& says) {
+        EXPECT_EQ(code_of([&] { const PendingFile pending(folder / name); }, says), ErrorCode::kInputOutput) << name;
+    };
+    refusal("folder", "folder' is a folder, not a file");
+    refusal("pipe", "pipe' is a pipe, not a file");
+    refusal("link", "link' is a pipe, not a file");
+    refusal("loop", "cannot write '");
+    EXPECT_TRUE(fs::is_fifo(folder / "pipe") && fs::is_symlink(folder / "link"));
 }
 
 TEST(PendingFile, AFullDiskLeavesTheOldFile) {

@@ -16,6 +16,8 @@ namespace duologue {
 
 namespace {
 
+namespace fs = std::filesystem;
+
 /// An open file descriptor that closes itself.
 class Descriptor {
    public:
@@ -61,10 +63,37 @@ class Descriptor {
     int value_;
 };
 
+const char* kind_of(fs::file_type type) {
+    switch (type) {
+        case fs::file_type::directory:
+            return "a folder";
+        case fs::file_type::fifo:
+            return "a pipe";
+        case fs::file_type::socket:
+            return "a socket";
+        default:
+            return "a device";
+    }
+}
+
+/// Where a file that is written to `path` belongs: the end of the links that lead there. A renaming replaces what it
+/// meets, a link or a device as well as a file, so that anything but a file is refused.
+std::string place_of(const std::string& path) {
+    std::error_code problem;
+    const fs::file_type type = fs::status(path, problem).type();
+    const bool absent = type == fs::file_type::not_found;
+    require(absent || !problem, ErrorCode::kInputOutput, "cannot write '{}': {}", path, problem.message());
+    require(absent || type == fs::file_type::regular, ErrorCode::kInputOutput, "'{}' is {}, not a file", path,
+            kind_of(type));
+    fs::path place = path;
+    while (fs::is_symlink(fs::symlink_status(place, problem))) place = place.parent_path() / fs::read_symlink(place);
+    return place.string();
+}
+
 }  // namespace
 
-PendingFile::PendingFile(std::string final_path)
-    : final_path_(std::move(final_path)), temporary_path_(fmt::format("{}.{}.part", final_path_, ::getpid())) {}
+PendingFile::PendingFile(const std::string& final_path)
+    : final_path_(place_of(final_path)), temporary_path_(fmt::format("{}.{}.part", final_path_, ::getpid())) {}
 
 PendingFile::PendingFile(PendingFile&& other) noexcept
     : final_path_(std::move(other.final_path_)),
@@ -80,7 +109,7 @@ void PendingFile::commit() {
     require(::rename(temporary_path_.c_str(), final_path_.c_str()) == 0, ErrorCode::kInputOutput,
             "cannot rename '{}' to '{}': {}", temporary_path_, final_path_, std::strerror(errno));
     pending_ = false;
-    sync_folder(std::filesystem::path(final_path_).parent_path().string());
+    sync_folder(fs::path(final_path_).parent_path().string());
 }
 
 void sync_folder(const std::string& folder) {

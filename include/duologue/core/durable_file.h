@@ -10,7 +10,8 @@ namespace duologue {
 /// Without a commit the destructor removes the temporary file and the final path is untouched.
 class PendingFile {
    public:
-    explicit PendingFile(std::string final_path);
+    /// Links are followed: the file that they lead to is replaced. kInputOutput where anything but a file is there.
+    explicit PendingFile(const std::string& final_path);
     ~PendingFile();
     PendingFile(const PendingFile&) = delete;
     PendingFile& operator=(const PendingFile&) = delete;
