@@ -1,10 +1,7 @@
 // The two passes and the final renaming.
 #include "preprocess.h"
 
-#include <unistd.h>
-
 #include <filesystem>
-#include <functional>
 #include <numeric>
 #include <set>
 
@@ -14,6 +11,7 @@
 #include "duologue/core/report.h"
 #include "encoder.h"
 #include "ordered_map.h"
+#include "output_folder.h"
 #include "problem_log.h"
 #include "progress.h"
 #include "shard_writer.h"
@@ -134,27 +132,6 @@ class ShardPass {
     Manifest manifest_;
 };
 
-bool is_shard_name(const std::string& name) { return name.starts_with("train-") || name.starts_with("validation-"); }
-
-/// Removes files of `folder` that look like shards and satisfy `unwanted`: leftovers of an earlier or killed run.
-void remove_shards(const std::string& folder, const std::function<bool(const std::string&)>& unwanted) {
-    std::vector<fs::path> found;
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-        const std::string name = entry.path().filename().string();
-        if (is_shard_name(name) && unwanted(name)) found.push_back(entry.path());
-    }
-    for (const fs::path& path : found) fs::remove(path);
-}
-
-void make_folder(const std::string& folder) {
-    std::error_code problem;
-    fs::create_directories(folder, problem);
-    require(!problem && fs::is_directory(folder), ErrorCode::kInputOutput, "cannot make the folder '{}': {}", folder,
-            problem ? problem.message() : "something else has that name");
-    require(::access(folder.c_str(), W_OK) == 0, ErrorCode::kInputOutput, "the folder '{}' is not writable", folder);
-    remove_shards(folder, [](const std::string& name) { return name.ends_with(".part"); });
-}
-
 /// The same inputs must have been read twice.
 void check_same_words(const Vocabulary& vocabulary, const Manifest& manifest) {
     const DataCounts train = manifest.counts(Split::kTrain);
@@ -176,8 +153,9 @@ void warn_without_validation(const PreprocessOptions& options, const Manifest& m
 }  // namespace
 
 Manifest preprocess(const PreprocessOptions& options, const Log& log) {
+    check_output(options.output);
     const std::vector<InputFile> inputs = inspect_inputs(options, log);
-    make_folder(options.output);
+    OutputFolder folder(options.output);
     const bool counting = options.vocabulary.empty();
     const CountedWords words =
         counting ? count_words(options, inputs, log) : CountedWords{.vocabulary = Vocabulary::load(options.vocabulary)};
@@ -202,8 +180,8 @@ Manifest preprocess(const PreprocessOptions& options, const Log& log) {
     write_file_durably(fmt::format("{}/{}", options.output, kManifestFile), manifest.serialize());
     std::set<std::string> current;
     for (const ShardEntry& shard : manifest.shards) current.insert(shard.file);
-    remove_shards(options.output,
-                  [&](const std::string& name) { return name.ends_with(".h5") && !current.contains(name); });
+    folder.remove_shards_but(current);
+    folder.keep();
     return manifest;
 }
 

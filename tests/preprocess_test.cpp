@@ -150,7 +150,7 @@ TEST_P(BadRecords, StopWithFileLineAndReasonOrAreSkipped) {
     options.format = Format::kJsonLines;
     EXPECT_THAT(error_of(options, ErrorCode::kData),
                 AllOf(HasSubstr("in.jsonl:3: "), HasSubstr(GetParam().reason), HasSubstr("--on-error skip")));
-    EXPECT_EQ(files_in(folder / "out"), 0U);
+    EXPECT_FALSE(std::filesystem::exists(folder / "out"));
     options.on_error = OnError::kSkip;
     const Manifest manifest = preprocess(options, kLog);
     EXPECT_EQ(manifest.counts(Split::kTrain).conversations, 2);
@@ -228,6 +228,42 @@ TEST(Preprocess, ASmallerSecondRunLeavesNoOldShards) {
     write_file_durably(folder / "data/train-00009.h5.77.part", "left by a killed run");
     const Manifest manifest = preprocess_sample(sample_json_lines(20), folder / "data", 1000);
     EXPECT_EQ(files_in(folder / "data"), manifest.shards.size() + 2);
+}
+
+TEST(Preprocess, WritesIntoNoFolderThatHoldsAnythingElse) {
+    namespace fs = std::filesystem;
+    const TemporaryFolder folder;
+    write_file_durably(folder / "in", "one two\nthree\n");
+    for (const char* name : {"model.safetensors", "metrics.jsonl", "in.txt", "train-00000.h5.x.part", "x.h5"}) {
+        (void)preprocess(options_for(folder / "in", folder / "out"), kLog);
+        write_file_durably(folder / "out/vocabulary.json", "precious");
+        write_file_durably(folder / "out" + "/" + name, "");
+        // Before the inputs are looked at.
+        EXPECT_THAT(error_of(options_for(folder / "none", folder / "out"), ErrorCode::kInputOutput),
+                    HasSubstr(fmt::format("out' holds '{}', which is not of preprocessed data", name)));
+        EXPECT_EQ(read_file(folder / "out/vocabulary.json"), "precious");
+        fs::remove_all(folder / "out");
+    }
+    fs::create_directories(folder / "out/train-00000.h5");
+    EXPECT_THAT(error_of(options_for(folder / "in", folder / "out"), ErrorCode::kInputOutput),
+                HasSubstr("holds 'train-00000.h5'"));
+    fs::remove_all(folder / "out");
+    fs::create_directories(folder / "out/.hidden");
+    write_file_durably(folder / "out/manifest.json.12.part", "left by a killed run");
+    EXPECT_EQ(preprocess(options_for(folder / "in", folder / "out"), kLog).shards.size(), 1U);
+    EXPECT_EQ(files_in(folder / "out"), 4U);
+}
+
+TEST(Preprocess, AFailedRunLeavesNoNewFolder) {
+    namespace fs = std::filesystem;
+    const TemporaryFolder folder;
+    write_file_durably(folder / "bad", "a\xff\n");
+    fs::create_directory(folder / "old");
+    for (const char* output : {"new", "old/new/newer", "old/new/newer/"}) {
+        (void)error_of(options_for(folder / "bad", folder / output), ErrorCode::kData);
+    }
+    EXPECT_FALSE(fs::exists(folder / "new"));
+    EXPECT_TRUE(fs::is_empty(folder / "old"));
 }
 
 TEST(Preprocess, AVocabularyCanBeUsedAgain) {
