@@ -18,6 +18,8 @@ InputFile inspect(const std::string& path, Format wanted, const Log& log) {
     require(regular, ErrorCode::kInputOutput, "cannot read '{}': {}", path,
             problem ? problem.message() : "it is not a file; name the files inside a folder one by one");
     const DetectedFormat detected = detect_format(path);
+    require(wanted != Format::kAuto || detected.problem.empty(), ErrorCode::kData,
+            "cannot tell the format of '{}': {}, or name its --format", path, detected.problem);
     const Format format = wanted == Format::kAuto ? detected.format : wanted;
     log.info("{}: {}, {} ({})", path, name_of(format), detected.compression,
              wanted == Format::kAuto ? "detected" : "as asked for");

@@ -206,6 +206,34 @@ TEST(Preprocess, TextThatSpeaksOfTheEndOfUtteranceMarkIsText) {
     EXPECT_EQ(detect_format(folder / "talk.txt").format, Format::kEndOfUtterance);
 }
 
+TEST(Preprocess, AJsonArrayOfObjectsIsNotTakenForText) {
+    const TemporaryFolder folder;
+    for (const std::string text : {"[{\"turns\": [\"a\", \"b\"]}]", "\n [\r\n  {\"turns\": [\"a\"]}\n]\n"}) {
+        for (const std::string& bytes : {text, "\xef\xbb\xbf" + text, gzip(text)}) {
+            write_file_durably(folder / "in.json", bytes);
+            EXPECT_THAT(error_of(options_for(folder / "in.json", folder / "out"), ErrorCode::kData),
+                        AllOf(HasSubstr("in.json': it begins as a JSON array"), HasSubstr("`jq -c '.[]'` makes")));
+        }
+    }
+    PreprocessOptions options = options_for(folder / "in.json", folder / "out");
+    options.format = Format::kText;
+    EXPECT_EQ(preprocess(options, kLog).counts(Split::kTrain).conversations, 1);
+    write_file_durably(folder / "in.json", "[laughs] {hi}\n[bye]\n");
+    EXPECT_EQ(detect_format(folder / "in.json").problem, "");
+}
+
+TEST(Preprocess, BytesOfAnArchiveAreNotTakenForText) {
+    const TemporaryFolder folder;
+    const std::string nul(1, '\0');
+    for (const std::string& text : {"a\n\nb\nc" + nul + "\n", "a__eou__b\nc __eou__ d\n\xff" + nul + "__eou__\n"}) {
+        write_file_durably(folder / "in", text);
+        EXPECT_THAT(
+            error_of(options_for(folder / "in", folder / "out"), ErrorCode::kData),
+            AllOf(HasSubstr(fmt::format("in:{}: is no text: byte ", std::count(text.begin(), text.end(), '\n'))),
+                  HasSubstr("is NUL")));
+    }
+}
+
 TEST(Preprocess, AFullDiskLeavesTheOldDataAsItWas) {
     const TemporaryFolder folder;
     (void)preprocess_sample(sample_json_lines(50), folder / "data");

@@ -177,16 +177,28 @@ void parse_separated(std::string_view text, std::string_view separator, Conversa
     }
 }
 
+std::optional<RecordProblem> encoding_problem(const RawRecord& record) {
+    const auto at_byte = [&](std::size_t byte, std::string_view reason) {
+        const std::int64_t lines_before = std::ranges::count(std::string_view(record.text).substr(0, byte), '\n');
+        return RecordProblem{.line = record.line + lines_before, .reason = fmt::format(fmt::runtime(reason), byte + 1)};
+    };
+    // Before the other, because archives and other binary files have both.
+    if (const std::size_t nul = record.text.find('\0'); nul != std::string::npos) {
+        return at_byte(nul, "is no text: byte {} of the record is NUL; unpack an archive, convert UTF-16 to UTF-8");
+    }
+    if (const std::int64_t invalid = first_invalid_utf8(record.text); invalid >= 0) {
+        return at_byte(static_cast<std::size_t>(invalid),
+                       "invalid UTF-8 at byte {} of the record; convert the file to UTF-8");
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<RecordProblem> parse_record(Format format, const RawRecord& record, Conversation& conversation) {
     conversation.clear();
     if (!record.problem.empty()) return RecordProblem{.line = record.line, .reason = record.problem};
-    if (const std::int64_t invalid = first_invalid_utf8(record.text); invalid >= 0) {
-        return RecordProblem{
-            .line = record.line + std::count(record.text.begin(), record.text.begin() + invalid, '\n'),
-            .reason = fmt::format("invalid UTF-8 at byte {} of the record; convert the file to UTF-8", invalid + 1)};
-    }
+    if (std::optional<RecordProblem> problem = encoding_problem(record)) return problem;
     if (format == Format::kText) {
         parse_separated(record.text, "\n", conversation);
         return std::nullopt;

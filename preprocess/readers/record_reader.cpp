@@ -266,6 +266,12 @@ bool marks_ends_of_utterances(std::string_view head) {
     return 2 * marked > lines;
 }
 
+/// Whether `head` begins an array of objects, as many collections are published. As text it would be nonsense.
+bool is_array_of_objects(std::string_view head) {
+    JsonCursor cursor(head);
+    return cursor.take('[') && cursor.peek() == '{';
+}
+
 Format format_of(std::string_view head) {
     const std::size_t first = head.find_first_not_of(kWhiteSpace);
     if (first != std::string_view::npos && head[first] == '{') {
@@ -311,7 +317,12 @@ std::unique_ptr<RecordReader> open_records(const std::string& path, Format forma
 
 DetectedFormat detect_format(const std::string& path) {
     const std::unique_ptr<InputStream> input = open_input(path);
-    return {.format = format_of(beginning_of(*input)), .compression = std::string(input->compression())};
+    const std::string head = beginning_of(*input);
+    return {.format = format_of(head),
+            .compression = std::string(input->compression()),
+            .problem = is_array_of_objects(head) ? "it begins as a JSON array, but one conversation a line is read; "
+                                                   "`jq -c '.[]'` makes such lines of it"
+                                                 : ""};
 }
 
 }  // namespace duologue::preprocess

@@ -43,6 +43,7 @@ class RecordReader {
 struct DetectedFormat {
     Format format = Format::kText;
     std::string compression;  ///< "plain", "gzip" or "zstd"
+    std::string problem;      ///< not empty: no format can be told, for this reason
 };
 /// Looks at the beginning of the file: JSON with "turns" or "messages", an object of objects, lines with
 /// `__eou__`, else text.
