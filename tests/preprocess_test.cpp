@@ -206,6 +206,17 @@ TEST(Preprocess, TextThatSpeaksOfTheEndOfUtteranceMarkIsText) {
     EXPECT_EQ(detect_format(folder / "talk.txt").format, Format::kEndOfUtterance);
 }
 
+TEST(Preprocess, AFileWithoutAnyMarkIsNotOfUtterances) {
+    const TemporaryFolder folder;
+    write_file_durably(folder / "marked", "a __eou__ b\nc\n");  // not every line needs one
+    write_file_durably(folder / "plain", "a\nb\n");
+    PreprocessOptions options = options_for(folder / "marked", folder / "out");
+    options.format = Format::kEndOfUtterance;
+    EXPECT_EQ(preprocess(options, kLog).counts(Split::kTrain).conversations, 2);
+    options.inputs.push_back(folder / "plain");
+    EXPECT_THAT(error_of(options, ErrorCode::kData), HasSubstr("plain' has no __eou__ in it; is --format eou right?"));
+}
+
 TEST(Preprocess, AJsonArrayOfObjectsIsNotTakenForText) {
     const TemporaryFolder folder;
     for (const std::string text : {"[{\"turns\": [\"a\", \"b\"]}]", "\n [\r\n  {\"turns\": [\"a\"]}\n]\n"}) {

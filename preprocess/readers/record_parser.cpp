@@ -204,7 +204,7 @@ std::optional<RecordProblem> parse_record(Format format, const RawRecord& record
         return std::nullopt;
     }
     if (format == Format::kEndOfUtterance) {
-        parse_separated(record.text, "__eou__", conversation);
+        parse_separated(record.text, kEndOfUtteranceMark, conversation);
         return std::nullopt;
     }
     return parse_json(format, record, conversation);

@@ -104,6 +104,27 @@ class LineRecords : public RecordReader {
     Lines lines_;
 };
 
+/// A line without the mark is a conversation of one turn, which trains nothing; a file of such lines is a mistake.
+class EndOfUtteranceRecords : public LineRecords {
+   public:
+    explicit EndOfUtteranceRecords(const std::string& path) : LineRecords(path), path_(path) {}
+    bool next(RawRecord& record) override {
+        if (LineRecords::next(record)) {
+            read_ = true;
+            marked_ = marked_ || record.text.find(kEndOfUtteranceMark) != std::string::npos;
+            return true;
+        }
+        require(marked_ || !read_, ErrorCode::kData, "'{}' has no {} in it; is --format {} right?", path_,
+                kEndOfUtteranceMark, name_of(Format::kEndOfUtterance));
+        return false;
+    }
+
+   private:
+    std::string path_;
+    bool read_ = false;
+    bool marked_ = false;
+};
+
 class ParagraphRecords : public RecordReader {
    public:
     explicit ParagraphRecords(const std::string& path) : lines_(path) {}
@@ -261,7 +282,7 @@ bool marks_ends_of_utterances(std::string_view head) {
         head.remove_prefix(std::min(line.size() + 1, head.size()));
         if (is_blank(line)) continue;
         ++lines;
-        if (line.find("__eou__") != std::string_view::npos) ++marked;
+        if (line.find(kEndOfUtteranceMark) != std::string_view::npos) ++marked;
     }
     return 2 * marked > lines;
 }
@@ -303,8 +324,9 @@ std::string_view name_of(Format format) {
 std::unique_ptr<RecordReader> open_records(const std::string& path, Format format) {
     switch (format) {
         case Format::kJsonLines:
-        case Format::kEndOfUtterance:
             return std::make_unique<LineRecords>(path);
+        case Format::kEndOfUtterance:
+            return std::make_unique<EndOfUtteranceRecords>(path);
         case Format::kText:
             return std::make_unique<ParagraphRecords>(path);
         case Format::kTopicalChat:

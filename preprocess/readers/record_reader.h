@@ -11,6 +11,9 @@ namespace duologue::preprocess {
 enum class Format : std::uint8_t { kAuto, kJsonLines, kText, kEndOfUtterance, kTopicalChat };
 [[nodiscard]] std::string_view name_of(Format format);
 
+/// What stands after each turn in kEndOfUtterance.
+constexpr std::string_view kEndOfUtteranceMark = "__eou__";
+
 /// The text of one conversation in its format. A JSON-lines or end-of-utterance record is a line, a text record is the
 /// lines between two blank ones, a Topical-Chat record is one member of the file's object in braces of its own.
 struct RawRecord {
@@ -31,7 +34,8 @@ class RecordReader {
     static constexpr std::size_t kMaxRecordBytes = std::size_t{16} << 20;
 
     virtual ~RecordReader() = default;
-    /// The next record into `record`; false at the end of the file. Errors as InputStream::read().
+    /// The next record into `record`; false at the end of the file. Errors as InputStream::read(), and kData at the
+    /// end of a file that cannot be of this format.
     [[nodiscard]] virtual bool next(RawRecord& record) = 0;
     /// Bytes of the file on disk read so far, for progress.
     [[nodiscard]] virtual std::int64_t bytes_taken() const = 0;
