@@ -27,7 +27,10 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+require_preset "$preset"
 output=${output:-duologue-$preset.tar.gz}
+[[ $output =~ \.tar\.(gz|xz|zst)$ ]] && [ ! -d "$output" ] ||
+    wrong "--output is '$output', which is no file that ends with .tar.gz, .tar.xz or .tar.zst"
 [ -d "$(dirname "$output")" ] || die "cannot write '$output': there is no folder $(dirname "$output")"
 for tool in objdump strip mpirun; do
     command -v "$tool" >/dev/null || die "$tool is missing; launch/install_deps.sh installs it"

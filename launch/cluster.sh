@@ -16,17 +16,21 @@ TEXT
 hosts_file=
 ranks_per_host=
 program=$root/$(build_folder cpu)/bin/duologue
+options=()
 while [ $# -gt 0 ]; do
     case $1 in
-        --hosts) hosts_file=$(absolute "${2:-}") && shift 2 || wrong "--hosts needs a file" ;;
+        --hosts=* | --ranks-per-host=* | --program=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+        --hosts) [ -n "${2:-}" ] && hosts_file=$(absolute "$2") && shift 2 || wrong "--hosts needs a file" ;;
         --ranks-per-host) ranks_per_host=${2:-} && shift 2 || wrong "--ranks-per-host needs a number" ;;
-        --program) program=$(absolute "${2:-}") && shift 2 || wrong "--program needs a file" ;;
+        --program) [ -n "${2:-}" ] && program=$(absolute "$2") && shift 2 || wrong "--program needs a file" ;;
         -h | --help) usage && exit 0 ;;
-        *) break ;;
+        *) options+=("$1") && shift ;;
     esac
 done
-[ -n "$hosts_file" ] && [ $# -gt 0 ] || { usage >&2 && exit 2; }
+[ ${#options[@]} -gt 0 ] || { usage >&2 && exit 2; }
+[ -n "$hosts_file" ] || wrong "there is no --hosts FILE"
 [ -r "$hosts_file" ] || wrong "cannot read the host file '$hosts_file'"
+[ ! -e "$program" ] || [ -x "$program" ] || wrong "'$program' cannot be executed; --program names the trainer"
 [ -x "$program" ] || wrong "'$program' is not there; build it (launch/build.sh), or name it with --program"
 [ -n "$ranks_per_host" ] || ranks_per_host=$(ranks_of_this_machine "$program" 1)
 [[ $ranks_per_host =~ ^[1-9][0-9]*$ ]] || wrong "--ranks-per-host is '$ranks_per_host', which is not a number of ranks"
@@ -54,8 +58,9 @@ is_this_machine() {
 first=$(head -n 1 <<<"$hosts")
 is_this_machine "${first%:*}" || wrong "run it on ${first%:*}, the first host of '$hosts_file'; this is $(hostname)"
 
-say "$(counted "$ranks" rank) on $(counted "$(wc -l <<<"$hosts")" host) ($(paste -sd ' ' <<<"$hosts")): $program train $*"
+say "$(counted "$ranks" rank) on $(counted "$(wc -l <<<"$hosts")" host) ($(paste -sd ' ' <<<"$hosts")): $program train ${options[*]}"
+export OMPI_MCA_orte_keep_fqdn_hostnames=1 # or ssh would be given node1 of node1.example.org
 export OMPI_MCA_plm_rsh_agent=$root/launch/ssh_host.sh
 cd "$started_in"
 exec "$root/launch/ranks.sh" --host "$(paste -sd , <<<"$hosts")" -n "$ranks" --map-by slot --bind-to none \
-    "$program" train "$@"
+    "$program" train "${options[@]}"

@@ -7,7 +7,7 @@ usage() {
 usage: launch/demo.sh [--fresh] [--output DIR] [--section.key=value ...]
   --output DIR   where corpus, shards, checkpoints and model go (default: output/demo)
   --fresh        begin again: removes what an earlier run left in DIR
-  --section.key=value   goes to `duologue train`, for example --train.epochs=2
+  --section.key=value   goes to `duologue train`, for example --train.steps=2000
 A run that was interrupted goes on from its newest checkpoint; a finished one goes right to the chat.
 TEXT
 }
@@ -18,8 +18,9 @@ overrides=()
 while [ $# -gt 0 ]; do
     case $1 in
         --fresh) fresh=yes ;;
-        --output) [ -n "${2:-}" ] && output=$2 && shift || wrong "--output needs a folder" ;;
+        --output) [[ ${2:-} =~ ^[^-] ]] && output=$2 && shift || wrong "--output needs a folder" ;;
         -h | --help) usage && exit 0 ;;
+        --output.path=* | --data.path=* | --chat.at_end=*) wrong "the demo sets ${1%%=*} itself; --output DIR says where" ;;
         --*.*=*) overrides+=("$1") ;;
         *) usage >&2 && wrong "'$1' is none of these" ;;
     esac

@@ -13,15 +13,17 @@ TEXT
 
 ranks=
 program=
+options=()
 while [ $# -gt 0 ]; do
     case $1 in
+        --ranks=* | --program=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
         --ranks) ranks=${2:-} && shift 2 || wrong "--ranks needs a number" ;;
-        --program) program=$(absolute "${2:-}") && shift 2 || wrong "--program needs a file" ;;
+        --program) [ -n "${2:-}" ] && program=$(absolute "$2") && shift 2 || wrong "--program needs a file" ;;
         -h | --help) usage && exit 0 ;;
-        *) break ;;
+        *) options+=("$1") && shift ;;
     esac
 done
-[ $# -gt 0 ] || { usage >&2 && exit 2; }
+[ ${#options[@]} -gt 0 ] || { usage >&2 && exit 2; }
 [[ $ranks =~ ^([1-9][0-9]*)?$ ]] || wrong "--ranks is '$ranks', which is not a number of ranks"
 
 if [ -z "$program" ]; then
@@ -29,9 +31,10 @@ if [ -z "$program" ]; then
     launch/build.sh cpu duologue
     program=$root/$(build_folder cpu)/bin/duologue
 fi
+[ ! -e "$program" ] || [ -x "$program" ] || wrong "'$program' cannot be executed; --program names the trainer"
 [ -x "$program" ] || wrong "'$program' is not there; build it (launch/build.sh), or name it with --program"
 [ -n "$ranks" ] || ranks=$(ranks_of_this_machine "$program" 2)
 
-say "$(counted "$ranks" rank) on this machine ($(counted "$(cores)" core), $(counted "$(gpus)" GPU)): $program train $*"
+say "$(counted "$ranks" rank) on this machine ($(counted "$(cores)" core), $(counted "$(gpus)" GPU)): $program train ${options[*]}"
 cd "$started_in"
-exec "$root/launch/ranks.sh" -n "$ranks" --bind-to none "$program" train "$@"
+exec "$root/launch/ranks.sh" -n "$ranks" --bind-to none "$program" train "${options[@]}"

@@ -4,9 +4,11 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <iostream>
 #include <string>
 #include <thread>
 
@@ -91,6 +93,13 @@ void wait_briefly_for_threads(char** argv) {
 /// blocks as large as the largest that was ever freed: 49 MB of the 196 that a small training held between checkpoints.
 void return_freed_memory() { mallopt(M_MMAP_THRESHOLD, 128 * 1024); }
 
+/// A report that a full disk has swallowed was not given. Where nobody reads any more, nobody misses it.
+void require_said(const Program& program) {
+    const bool written = std::cout.flush().good() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+    duologue::require(written || program.stop.wanted, ErrorCode::kInputOutput,
+                      "what was printed could not all be written; is the disk of standard output full?");
+}
+
 /// Says what went wrong in one line and ends: where there are other ranks, all of them. A command line is mostly as
 /// wrong for every rank of a job, and mpirun ends all of them with the first that ends: the others leave rank 0 the
 /// time to say it once, and say it themselves where that has not ended them.
@@ -126,9 +135,14 @@ int main(int argc, char** argv) {
         declare_commands(program);
         program.run =
             program.line.read({argv + 1, argv + argc}, program.environment.rank == 0 ? Answer::kPrint : Answer::kOmit);
-        return program.run();
+        const int status = program.run();
+        require_said(program);
+        return status;
     } catch (const Error& error) {
         return fail_with(program, error.exit_status(), error.what());
+    } catch (const std::filesystem::filesystem_error& error) {
+        return fail_with(program, static_cast<int>(ErrorCode::kInputOutput),
+                         fmt::format("cannot look at '{}': {}", error.path1().string(), error.code().message()));
     } catch (const std::exception& error) {
         return fail_with(program, static_cast<int>(ErrorCode::kInternal), error.what());
     }

@@ -221,6 +221,12 @@ TEST_F(Chat, SettingsAreCheckedAndUsed) {
     EXPECT_THAT(notices_, ElementsAre(HasSubstr("is not a number from")));
 }
 
+TEST_F(Chat, KeysThatNobodyEditsByAreNotSaid) {
+    (void)say("i \033[Alike\t\033[1;5Dtea\x07\033[");
+    EXPECT_TRUE(notices_.empty());
+    EXPECT_THAT(parrot_.source, ElementsAre(6, 7, 8, 2));
+}
+
 TEST_F(Chat, ACommandWithSomethingAfterItThatItDoesNotTakeIsNotDone) {
     (void)say("i like tea");
     EXPECT_EQ(say("/quit smoking"), AfterLine::kGoOn);

@@ -27,6 +27,20 @@ std::string_view trimmed(std::string_view text) {
     return text.substr(begin, text.find_last_not_of(" \t\r\n") + 1 - begin);
 }
 
+/// The line without what keys such as the arrows send (ECMA-48: ESC [ ... letter) where nobody edits the line, and
+/// without other control characters.
+std::string without_keys(std::string_view line) {
+    std::string plain;
+    for (std::size_t i = 0; i < line.size(); ++i) {
+        if (line.substr(i).starts_with("\033[")) {
+            i = std::min(line.find_first_not_of("0123456789;?", i + 2), line.size());
+        } else {
+            plain += line[i] >= '\0' && line[i] < ' ' ? ' ' : line[i];
+        }
+    }
+    return plain;
+}
+
 /// The words of a line, and those that the model does not know; nothing where it is not valid UTF-8.
 struct Understood {
     std::vector<std::int32_t> words;
@@ -72,7 +86,8 @@ Session::Session(Generator& generator, const Vocabulary& vocabulary, ChatConfig 
       max_context_tokens_(max_context_tokens) {}
 
 AfterLine Session::handle(std::string_view line, const SessionOutput& output, const std::atomic<bool>& interrupted) {
-    line = trimmed(line);
+    const std::string plain = without_keys(line);
+    line = trimmed(plain);
     if (line.starts_with('/')) return run_command(line, output);
     if (!line.empty()) answer(line, output, interrupted);
     return AfterLine::kGoOn;

@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <iostream>
@@ -68,6 +70,15 @@ ChatInput detect_input(Started started) {
     if (isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1) return ChatInput::kEditing;
     if (started == Started::kByLauncher && parent_reads_terminal()) return ChatInput::kForwarded;
     return ChatInput::kPiped;
+}
+
+void forget_what_was_typed(ChatInput input) {
+    if (input == ChatInput::kEditing) tcflush(STDIN_FILENO, TCIFLUSH);
+    if (input != ChatInput::kForwarded) return;
+    pollfd forwarded{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+    char piece[4096];
+    while (poll(&forwarded, 1, 0) == 1 && read(STDIN_FILENO, piece, sizeof piece) > 0) {
+    }
 }
 
 std::int64_t run_chat(Session& session, const ChatTerminal& terminal, std::atomic<bool>& interrupted) {

@@ -23,6 +23,12 @@ Config effective_config(const Program& program, const std::string& config_path) 
     apply_overrides(config, program.overrides);
     validate(config);
     require_data_folder("data.path", config.data.path);
+    const auto is_epochs = [](const Override& given) { return given.key == "train.epochs"; };
+    const bool asked = std::any_of(program.overrides.begin(), program.overrides.end(), is_epochs);
+    require(
+        !asked || config.train.steps == 0, ErrorCode::kConfiguration,
+        "--train.epochs={} would have no effect: train.steps is {}, and steps go before epochs; add --train.steps=0",
+        config.train.epochs, config.train.steps);
     return config;
 }
 

@@ -92,6 +92,12 @@ std::unique_ptr<FolderLock> prepare_output(const Config& config, World& world, c
     std::filesystem::create_directories(config.output.path, problem);
     require(!problem, ErrorCode::kInputOutput, "cannot make the folder '{}': {}", config.output.path,
             problem.message());
+    for (const std::string_view file : {std::string_view("model.safetensors"), std::string_view(kManifestFile)}) {
+        require(
+            !std::filesystem::exists(in_folder(config.output.path, file)), ErrorCode::kInputOutput,
+            "output.path is '{}', where there is {}: that folder is a saved model or preprocessed data; name another",
+            config.output.path, file);
+    }
     require_room_for_model(model_folder(config));  // told now, not after training
     if (!config.chat.prompts.empty()) (void)read_file(config.chat.prompts);
     const auto token = world.busy("waiting for the output folder");
@@ -159,6 +165,7 @@ void chat_at_end(const Config& config, Program& program) {
     Session session(speaker.generator(), speaker.vocabulary(), config.chat, speaker.card().max_context_tokens);
     greet(speaker, terminal.input);
     program.stop_on_signals(StopOn::kInterrupt);
+    forget_what_was_typed(terminal.input);
     const std::int64_t lines = run_chat(session, terminal, program.stop.wanted);
     if (lines == 0 && terminal.input != ChatInput::kText) {
         const bool piped = terminal.input == ChatInput::kPiped;

@@ -181,6 +181,25 @@ INSTANTIATE_TEST_SUITE_P(
                     BadCommand{"ExportOfNothing", "export --checkpoint {1}/none.h5 --output {1}/model", 4, "none.h5"}),
     [](const auto& test) { return test.param.name; });
 
+TEST(Output, IsNotWrittenIntoASavedModelOrPreprocessedData) {
+    const TemporaryFolder folder;
+    copy_sample("run/model", folder / "model");
+    copy_sample("data", folder / "data");
+    for (const char* name : {"model", "data"}) {
+        const auto before = contents_of(folder / name);
+        const Outcome outcome = run(train(folder / name));
+        EXPECT_EQ(outcome.status, 4) << outcome.output;
+        EXPECT_THAT(outcome.output, HasSubstr("is a saved model or preprocessed data; name another"));
+        EXPECT_EQ(contents_of(folder / name), before);
+    }
+}
+
+TEST(Output, ThatAFullDiskHasSwallowedIsAnError) {
+    const Outcome outcome = run(kDuologue + " inspect " + kSample + "/run/model >/dev/full");
+    EXPECT_EQ(outcome.status, 4) << outcome.output;
+    EXPECT_THAT(outcome.output, HasSubstr("could not all be written"));
+}
+
 /// One option too many for a run that could begin.
 struct BadOption {
     const char* name;
@@ -210,6 +229,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadOption{"WidthThatHeadsDoNotDivide", "--model.heads=3", 2, "model.heads"},
         BadOption{"DropoutAboveOne", "--model.dropout=1.5", 2, "model.dropout"},
         BadOption{"ContextThatFitsNoMicroBatch", "--data.micro_batch_tokens=8", 2, "data.micro_batch_tokens = 8"},
+        BadOption{"EpochsBesideSteps", "--train.epochs=2", 2, "add --train.steps=0"},
         BadOption{"NoEnd", "--train.steps=0 --train.epochs=0", 2, "say how long to train"},
         BadOption{"MoreMemoryThanThereIs", "--model.width=65536 --model.hidden=1048576 --model.encoder_layers=1024", 5,
                   "bytes of memory failed"},

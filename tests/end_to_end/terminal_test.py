@@ -72,6 +72,8 @@ def check_interrupt(programs, sample, run):
 
 def check_chat(programs, sample, run):
     terminal = training(programs, sample, run, "--chat.at_end=auto")
+    terminal.wait_for(r"step [0-9]+/[0-9]+  epoch", START_SECONDS)
+    os.write(terminal.master, b"/quit\n")  # to the shell, as it were: the chat has not begun
     terminal.wait_for(r"words, 60 steps of training.*/help[^$]*you> ", START_SECONDS)
     os.write(terminal.master, b"hello !\n")
     terminal.wait_for(r"bot> [^$]*you> ", END_SECONDS)

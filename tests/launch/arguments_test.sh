@@ -20,7 +20,8 @@ refuses() {
 cluster=$repository/launch/cluster.sh
 local=$repository/launch/local.sh
 refuses "usage: launch/cluster.sh" "$cluster"
-refuses "usage: launch/cluster.sh" "$cluster" --config x
+refuses "there is no --hosts FILE" "$cluster" --config x
+refuses "'$folder/hosts' cannot be executed" "$cluster" --hosts hosts --program hosts --config x
 refuses "cannot read the host file '$folder/nowhere'" "$cluster" --hosts nowhere --program program --config x
 refuses "'$folder/nothing' is not there" "$cluster" --hosts hosts --program nothing --config x
 refuses "which is not a number" "$cluster" --hosts hosts --program program --ranks-per-host many --config x
@@ -32,6 +33,7 @@ echo "elsewhere.invalid" >elsewhere
 refuses "run it on elsewhere.invalid, the first host" "$cluster" --hosts elsewhere --program program --config x
 refuses "usage: launch/local.sh" "$local"
 refuses "which is not a number" "$local" --ranks none --program program --config x
+refuses "which is not a number" "$local" --config x --program=program --ranks=0
 refuses "'$folder/nothing' is not there" "$local" --program nothing --config x
 refuses "this is not a job of Slurm" env -u SLURM_JOB_ID bash "$repository/launch/slurm.sbatch" --program program --config x
 refuses "no --config FILE" env SLURM_JOB_ID=1 bash "$repository/launch/slurm.sbatch" --program program
@@ -39,6 +41,8 @@ refuses "'$folder/nothing' is not there" env SLURM_JOB_ID=1 bash "$repository/la
 
 launch=$repository/launch
 refuses "demo.sh: --output needs a folder" "$launch/demo.sh" --output
+refuses "demo.sh: the demo sets --output.path itself" "$launch/demo.sh" --output.path=x
+refuses "bundle.sh: --output is 'x.zip'" "$launch/bundle.sh" --output x.zip
 refuses "demo.sh: 'here' is none of these" "$launch/demo.sh" here
 refuses "bundle.sh: --programs needs a folder" "$launch/bundle.sh" --programs
 refuses "build.sh: there is no preset 'gpu'; there are: cpu cuda ci cpu-asan" "$launch/build.sh" gpu

@@ -33,6 +33,9 @@ enum class Started : std::uint8_t {
 /// Who is at standard input.
 [[nodiscard]] ChatInput detect_input(Started started);
 
+/// What a person has typed before the chat began was not said to the model. Nothing is forgotten of a pipe or a file.
+void forget_what_was_typed(ChatInput input);
+
 /// Talks until the input ends, /quit, or `interrupted` at the prompt; returns the number of lines read. Replies go to
 /// standard output; with kPiped, what the program itself has to say goes to standard error.
 std::int64_t run_chat(Session& session, const ChatTerminal& terminal, std::atomic<bool>& interrupted);
