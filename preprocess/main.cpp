@@ -37,18 +37,31 @@ const Choices<duologue::LetterCase> kLetterCases{{"yes", duologue::LetterCase::k
                                                  {"no", duologue::LetterCase::kAsIs}};
 const Choices<OnError> kOnErrors{{"stop", OnError::kStop}, {"skip", OnError::kSkip}};
 
-void declare(Command& command, PreprocessOptions& options) {
+/// Notes in `given` that the argument was.
+void note(duologue::Argument& argument, std::vector<std::string>& given) {
+    argument.set = [set = std::move(argument.set), name = argument.names, &given](const std::string& value) {
+        given.push_back(name);
+        return set(value);
+    };
+}
+
+/// `making`: the options given that say how a vocabulary is made.
+void declare(Command& command, PreprocessOptions& options, std::vector<std::string>& making) {
     command.values("INPUT", "FILE", options.inputs, "conversation files; .gz and .zst are read as they are").required();
     command.value("--output", "DIR", options.output, "folder for vocabulary, shards and manifest").required();
     command.choice("--format", kFormats, options.format, "format of the inputs; auto: by how each begins");
-    command.value("--vocabulary", "FILE", options.vocabulary, "use this vocabulary instead of making one");
-    command.integer("--vocabulary-size", options.vocabulary_size,
-                    between(duologue::Vocabulary::kSpecialTokens + 1, 1 << 30),
-                    "words at most, 4 special tokens included");
-    command.integer("--min-count", options.min_count, between(1, 1e12), "rarer words become <unk>");
-    command.choice("--punctuation", kPunctuations, options.rules.punctuation,
-                   "keep: each mark is a token; drop: left out");
-    command.choice("--lowercase", kLetterCases, options.rules.letter_case, "whether words are in lower case");
+    command.value("--vocabulary", "FILE", options.vocabulary,
+                  "use this vocabulary, its words and rules, instead of making one");
+    note(command.integer("--vocabulary-size", options.vocabulary_size,
+                         between(duologue::Vocabulary::kSpecialTokens + 1, 1 << 30),
+                         "words at most, 4 special tokens included"),
+         making);
+    note(command.integer("--min-count", options.min_count, between(1, 1e12), "rarer words become <unk>"), making);
+    note(command.choice("--punctuation", kPunctuations, options.rules.punctuation,
+                        "keep: each mark is a token; drop: left out"),
+         making);
+    note(command.choice("--lowercase", kLetterCases, options.rules.letter_case, "whether words are in lower case"),
+         making);
     command.integer("--validation-percent", options.validation_percent, between(0, 99),
                     "share of conversations kept for validation");
     command.integer("--shard-tokens", options.shard_tokens, between(1, 1e12), "tokens of a shard");
@@ -96,8 +109,13 @@ int run(const std::vector<std::string>& arguments) {
     CommandLine line("duologue-preprocess", DUOLOGUE_VERSION,
                      "Turns conversations into a vocabulary and HDF5 shards of token ids.");
     PreprocessOptions options;
-    declare(line.itself(), options);
-    line.itself().run = [&options] {
+    std::vector<std::string> making;
+    declare(line.itself(), options, making);
+    line.itself().run = [&options, &making] {
+        duologue::require(options.vocabulary.empty() || making.empty(), duologue::ErrorCode::kConfiguration,
+                          "--vocabulary gives the words and their rules: leave it out, or {}. "
+                          "`duologue-preprocess --help` lists all options.",
+                          fmt::join(making, " and "));
         print_summary(duologue::preprocess::preprocess(options, duologue::Log()), options.output);
         return 0;
     };
