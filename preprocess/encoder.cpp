@@ -44,6 +44,7 @@ class BlockEncoder {
             return;
         }
         conversations_.conversation_turns.push_back(turns_);
+        out_.contents.push_back(hash_);
         const auto draw = static_cast<std::int64_t>(mix_key(hash_, rule_.seed) % 100);
         out_.splits.push_back(draw < rule_.validation_percent ? Split::kValidation : Split::kTrain);
     }

@@ -32,7 +32,8 @@ struct EncodedBlock {
     const InputFile* input = nullptr;
     std::int64_t bytes_done = 0;
     EncodedConversations conversations;
-    std::vector<Split> splits;  ///< one for each conversation; the same content always gets the same
+    std::vector<Split> splits;            ///< one for each conversation; the same content always gets the same
+    std::vector<std::uint64_t> contents;  ///< the hash of each, which with the seed decides its split
     std::vector<RecordProblem> problems;
     std::int64_t dropped_turns = 0;          ///< without a word
     std::int64_t dropped_conversations = 0;  ///< without a turn

@@ -125,6 +125,11 @@ TEST_F(Commands, PreprocessWarnsOfAnEmptyValidationSplit) {
     EXPECT_EQ(done.status, 0) << done.errors;
     EXPECT_THAT(done.errors, HasSubstr("the validation split is empty: 1 % of 1 conversation happened to be none"));
     EXPECT_THAT(done.output, HasSubstr("\n1 shard in "));
+    std::string repeated;
+    for (int i = 0; i < 300; ++i) repeated += i % 2 == 0 ? "{\"turns\": [\"hello\"]}\n" : "{\"turns\": [\"hi\"]}\n";
+    write_file_durably(path("equal.jsonl"), repeated);
+    EXPECT_THAT(run_program({PREPROCESS, path("equal.jsonl"), "--output", path("equal")}).errors,
+                HasSubstr("2 % of 300 conversations, of which 2 differ and equal ones stay together, happened to be"));
 }
 
 TEST_F(Commands, AreRefusedInOneLineThatSaysWhatWasMeant) {
