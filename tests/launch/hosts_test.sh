@@ -143,6 +143,7 @@ ends_when_a_host_is_cut_off() {
     fails_in_time "cuts_the_$1_host" "$timeout" 6 "error: $waits after step [0-9]+; late: rank 2 on ${host_names[1]}"
     join_host 1
     join_host 2
+    wait_until 20 "the hosts to reach each other" on_host 1 bash -c ": 2>/dev/null </dev/tcp/${host_names[1]}/22"
     goes_on
 }
 
