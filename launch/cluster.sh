@@ -30,8 +30,7 @@ done
 [ ${#options[@]} -gt 0 ] || { usage >&2 && exit 2; }
 [ -n "$hosts_file" ] || wrong "there is no --hosts FILE"
 [ -r "$hosts_file" ] || wrong "cannot read the host file '$hosts_file'"
-[ ! -e "$program" ] || [ -x "$program" ] || wrong "'$program' cannot be executed; --program names the trainer"
-[ -x "$program" ] || wrong "'$program' is not there; build it (launch/build.sh), or name it with --program"
+require_program "$program"
 [ -n "$ranks_per_host" ] || ranks_per_host=$(ranks_of_this_machine "$program" 1)
 [[ $ranks_per_host =~ ^[1-9][0-9]*$ ]] || wrong "--ranks-per-host is '$ranks_per_host', which is not a number of ranks"
 

@@ -52,6 +52,12 @@ wrong() {
     exit 2
 }
 
+# Ends with 2 where the trainer $1 cannot be run.
+require_program() {
+    [ -e "$1" ] || wrong "'$1' is not there; build it (launch/build.sh), or name it with --program"
+    [ -x "$1" ] || wrong "'$1' cannot be executed; --program names the trainer"
+}
+
 # The names of CMake's presets.
 presets() { cmake --list-presets 2>/dev/null | awk -F'"' 'NF > 2 { print $2 }'; }
 

@@ -19,7 +19,7 @@ packages=(
     libopenmpi-dev openmpi-bin openssh-client   # ranks; mpirun looks for ssh even on one machine
     libdnnl-dev                                 # matrix products on the CPU
     libhdf5-dev                                 # shards and checkpoints
-    libfmt-dev nlohmann-json3-dev  # text, JSON
+    libfmt-dev nlohmann-json3-dev               # text, JSON
     libicu-dev libedit-dev                      # Unicode, line editing in the chat
     zlib1g-dev libzstd-dev                      # compressed input
     libgtest-dev libgmock-dev libbenchmark-dev  # tests, benchmarks

@@ -31,8 +31,7 @@ if [ -z "$program" ]; then
     launch/build.sh cpu duologue
     program=$root/$(build_folder cpu)/bin/duologue
 fi
-[ ! -e "$program" ] || [ -x "$program" ] || wrong "'$program' cannot be executed; --program names the trainer"
-[ -x "$program" ] || wrong "'$program' is not there; build it (launch/build.sh), or name it with --program"
+require_program "$program"
 [ -n "$ranks" ] || ranks=$(ranks_of_this_machine "$program" 2)
 
 say "$(counted "$ranks" rank) on this machine ($(counted "$(cores)" core), $(counted "$(gpus)" GPU)): $program train ${options[*]}"

@@ -55,9 +55,9 @@ end_with_ranks() {
 # background.
 in_foreground() { [ -t 0 ] && [ "$(ps -o tpgid= -p $$)" -eq "$(ps -o pgid= -p $$)" ]; }
 
-# mpirun reads a terminal only in whose foreground it is, which it is not in a session of its own: cat reads for it, from
-# now on, so that what is typed while the ranks train is said in the chat. Sent to the background, cat ends instead of
-# being stopped, and with it the chat.
+# mpirun reads a terminal only in whose foreground it is, which it is not in a session of its own: cat reads for it. What is
+# typed before the chat begins is read too, and dropped by the trainer. Sent to the background, cat ends instead of being
+# stopped, and with it the chat.
 relay=
 if in_foreground; then
     export DUOLOGUE_INPUT=typed # there is a person to be asked

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace duologue {
 
@@ -17,7 +18,7 @@ class PendingFolder {
     PendingFolder(PendingFolder&&) = delete;
     PendingFolder& operator=(PendingFolder&&) = delete;
 
-    [[nodiscard]] std::string file(const std::string& name) const { return path_ + "/" + name; }
+    [[nodiscard]] std::string file(std::string_view name) const { return (path_ + "/").append(name); }
 
     /// Puts the folder in its place. An older folder there changes places with it in one step and is then removed.
     /// kInputOutput.

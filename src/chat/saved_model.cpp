@@ -31,17 +31,6 @@ std::vector<std::span<T>> pieces_of(const ParameterTable& table, std::span<T> va
     return pieces;
 }
 
-constexpr const char* kWeightsFile = "model.safetensors";
-constexpr const char* kConfigFile = "config.json";
-constexpr const char* kVocabularyFile = "vocabulary.json";
-constexpr const char* kTokenizerFile = "tokenizer.json";
-constexpr const char* kTokenizerConfigFile = "tokenizer_config.json";
-
-bool is_of_a_model(const std::string& name) {
-    const auto files = {kWeightsFile, kConfigFile, kVocabularyFile, kTokenizerFile, kTokenizerConfigFile};
-    return std::any_of(files.begin(), files.end(), [&name](const char* file) { return name == file; });
-}
-
 }  // namespace
 
 Transformer make_transformer(const ModelCard& card, const Vocabulary& vocabulary) {
@@ -60,7 +49,8 @@ void require_room_for_model(const std::string& folder) {
             "a model cannot be written to '{}', which is not a folder; name another", folder);
     for (fs::directory_iterator entry(folder, problem); !problem && entry != end(entry); entry.increment(problem)) {
         const std::string name = entry->path().filename().string();
-        require(is_of_a_model(name), ErrorCode::kInputOutput,
+        const bool is_of_a_model = std::find(kModelFiles.begin(), kModelFiles.end(), name) != kModelFiles.end();
+        require(is_of_a_model, ErrorCode::kInputOutput,
                 "a model would replace the folder '{}', in which there is '{}', which is no part of a model; name "
                 "another folder, or move that away",
                 folder, name);
@@ -77,10 +67,10 @@ void save_model(const std::string& folder, const ModelCard& card, const Vocabula
     require_room_for_model(folder);
     PendingFolder pending(folder);
     const std::string config = huggingface_config(card, vocabulary);
-    write_file_durably(pending.file(kConfigFile), config);
-    write_file_durably(pending.file(kVocabularyFile), vocabulary.serialize());
-    write_file_durably(pending.file(kTokenizerFile), huggingface_tokenizer(vocabulary));
-    write_file_durably(pending.file(kTokenizerConfigFile), huggingface_tokenizer_config());
+    write_file_durably(pending.file("config.json"), config);
+    write_file_durably(pending.file("vocabulary.json"), vocabulary.serialize());
+    write_file_durably(pending.file("tokenizer.json"), huggingface_tokenizer(vocabulary));
+    write_file_durably(pending.file("tokenizer_config.json"), huggingface_tokenizer_config());
     PendingFile weights(pending.file(kWeightsFile));
     write_safetensors(weights.temporary_path(), huggingface_tensors(table),
                       {{kConfigHash, hash_text(fnv1a(config))}, {kVocabularyHash, vocabulary.hash()}},
@@ -92,7 +82,7 @@ void save_model(const std::string& folder, const ModelCard& card, const Vocabula
 SavedModel load_model(const std::string& folder) {
     require(fs::exists(folder + "/config.json"), ErrorCode::kInputOutput,
             "'{}' is not the folder of a saved model: there is no config.json in it", folder);
-    const std::string path = folder + "/model.safetensors";
+    const std::string path = (fs::path(folder) / kWeightsFile).string();
     Metadata stated = read_safetensors_metadata(path);
     const std::string config = read_file(folder + "/config.json");
     require(stated[kConfigHash] == hash_text(fnv1a(config)), ErrorCode::kData,

@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "commands/program.h"
+#include "duologue/chat/saved_model.h"
 #include "duologue/core/error.h"
 #include "duologue/data/shards.h"
 #include "duologue/train/checkpoint.h"
@@ -17,7 +18,7 @@ bool holds(const fs::path& folder, std::string_view name) {
     return fs::exists(folder / name, unreadable);
 }
 
-bool holds_model(const fs::path& folder) { return holds(folder, "model.safetensors"); }
+bool holds_model(const fs::path& folder) { return holds(folder, kWeightsFile); }
 
 [[noreturn]] void refuse_as_model(const std::string& file) {
     require(!file.ends_with(".h5"), ErrorCode::kInputOutput,

@@ -6,6 +6,7 @@
 #include "commands/program.h"
 #include "data/hdf5_file.h"
 #include "duologue/arguments/config_options.h"
+#include "duologue/chat/saved_model.h"
 #include "duologue/core/durable_file.h"
 #include "duologue/core/error.h"
 #include "duologue/core/log.h"
@@ -56,7 +57,7 @@ Inspection inspect_hdf5(const std::string& path) {
 Inspection inspect_file(const std::string& path) {
     const std::string name = fs::path(path).filename().string();
     if (begins_like_hdf5(path)) return inspect_hdf5(path);
-    if (name == "model.safetensors") return inspect_model(folder_of(path));
+    if (name == kWeightsFile) return inspect_model(folder_of(path));
     const std::string text = read_file(path);
     const Report document = Report::parse(text, nullptr, false);
     const bool object = document.is_object();
@@ -74,7 +75,7 @@ Inspection inspect_file(const std::string& path) {
 
 Inspection inspect_folder(const std::string& path) {
     if (fs::exists(inside(path, kManifestFile))) return inspect_file(inside(path, kManifestFile));
-    if (fs::exists(inside(path, "model.safetensors"))) return inspect_model(path);
+    if (fs::exists(inside(path, kWeightsFile))) return inspect_model(path);
     if (fs::exists(inside(path, "checkpoints")) || fs::exists(inside(path, "metrics.jsonl"))) return inspect_run(path);
     if (holds_checkpoints(path)) return inspect_checkpoints(path);
     fail_unknown(path);

@@ -91,8 +91,7 @@ Inspection inspect_model(const std::string& folder) {
     config.model = saved.card.model;
     const Report options = Report::parse(print_config(config));
     Report files = Report::array();
-    for (const char* name :
-         {"model.safetensors", "config.json", "vocabulary.json", "tokenizer.json", "tokenizer_config.json"}) {
+    for (const std::string_view name : kModelFiles) {
         if (fs::exists(inside(folder, name))) {
             files.push_back({{"file", name}, {"bytes", size_of_file(inside(folder, name))}});
         }

@@ -8,6 +8,7 @@
 #include "commands/program.h"
 #include "duologue/arguments/config_options.h"
 #include "duologue/backend/matmul_rate.h"
+#include "duologue/chat/saved_model.h"
 #include "duologue/chat/speaker.h"
 #include "duologue/comm/communicator.h"
 #include "duologue/core/durable_file.h"
@@ -92,7 +93,7 @@ std::unique_ptr<FolderLock> prepare_output(const Config& config, World& world, c
     std::filesystem::create_directories(config.output.path, problem);
     require(!problem, ErrorCode::kInputOutput, "cannot make the folder '{}': {}", config.output.path,
             problem.message());
-    for (const std::string_view file : {std::string_view("model.safetensors"), std::string_view(kManifestFile)}) {
+    for (const std::string_view file : {kWeightsFile, kManifestFile}) {
         require(
             !std::filesystem::exists(in_folder(config.output.path, file)), ErrorCode::kInputOutput,
             "output.path is '{}', where there is {}: that folder is a saved model or preprocessed data; name another",

@@ -1,9 +1,11 @@
 // Saved model: a folder for inference, which Hugging Face's transformers opens as it is.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "duologue/config/config.h"
@@ -11,6 +13,11 @@
 #include "duologue/model/transformer.h"
 
 namespace duologue {
+
+/// The file of a saved model that holds its parameters, and all of its files.
+constexpr std::string_view kWeightsFile = "model.safetensors";
+constexpr std::array<std::string_view, 5> kModelFiles{kWeightsFile, "config.json", "vocabulary.json", "tokenizer.json",
+                                                      "tokenizer_config.json"};
 
 /// What inference needs to know besides the parameters.
 struct ModelCard {
