@@ -100,13 +100,16 @@ void require_said(const Program& program) {
                       "what was printed could not all be written; is the disk of standard output full?");
 }
 
+/// mpirun on a busy machine has taken longer than a second to end the other ranks after rank 0.
+constexpr std::chrono::seconds kForRank0ToSpeak{5};
+
 /// Says what went wrong in one line and ends: where there are other ranks, all of them. A command line is mostly as
 /// wrong for every rank of a job, and mpirun ends all of them with the first that ends: the others leave rank 0 the
 /// time to say it once, and say it themselves where that has not ended them.
 int fail_with(Program& program, int status, const std::string& message) {
     if (program.world) program.world->end(status, message);
     const bool is_command_line = !program.run && status == static_cast<int>(ErrorCode::kConfiguration);
-    if (is_command_line && program.environment.rank != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
+    if (is_command_line && program.environment.rank != 0) std::this_thread::sleep_for(kForRank0ToSpeak);
     duologue::Log().error("{}", message);
     return status;
 }
