@@ -155,11 +155,11 @@ class Checks(unittest.TestCase):
         self.fails("nccl_4", "there is no program", "nccl_test")
 
     def test_a_hanging_program_is_ended_with_all_that_it_started(self):
-        self.write("build-cuda/bin/nccl_test", f"#!/bin/sh\nsleep 300 &\necho $! >{self.root}/child\nwait\n")
+        self.write("build-cuda/bin/nccl_test", f"#!/bin/sh\necho connecting\nsleep 300 &\necho $! >{self.root}/child\nwait\n")
         short = [gpu_check.Check(c.name, c.what, 2.0 if c.name == "nccl_1" else 20.0, c.run, c.needs_gpu)
                  for c in gpu_check.ALL_CHECKS]  # fmt: skip
         with mock.patch.object(gpu_check, "ALL_CHECKS", short):
-            self.fails("nccl_1", "out of time after 2 s")
+            self.fails("nccl_1", "out of time after 2 s", "the last it said: connecting")
         self.assertTrue(self.is_gone((self.root / "child").read_text().strip()))
 
     def test_a_run_that_is_told_to_end_takes_its_programs_along(self):

@@ -36,7 +36,7 @@ def run_check(check, session, end):
         result, figure, numbers = PASSED, outcome.figure, outcome.numbers
     except OutOfTime as problem:
         allowed = session.deadline - start
-        result, figure, numbers = FAILED, f"out of time after {allowed:.0f} s: {problem}", {}
+        result, figure, numbers = FAILED, f"out of time after {allowed:.0f} s: {problem}", getattr(problem, "numbers", {})
     except CheckFailed as problem:
         result, figure, numbers = FAILED, str(problem), getattr(problem, "numbers", {})
     except Exception as problem:  # a check that breaks has not passed, and the others go on

@@ -26,7 +26,8 @@ class Outcome:
 
 
 def end_group(process):
-    """Ends a process and all it started: in order where it listens (mpirun then ends its ranks), then at once."""
+    """Ends a process and all it started: in order where it listens (mpirun then ends its ranks), then at once. One that
+    the kernel does not let go, as a driver in trouble holds it, is left: what comes after it is bounded in time too."""
     for sign, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(process.pid, sign)
@@ -36,7 +37,6 @@ def end_group(process):
             process.wait(patience)
         except subprocess.TimeoutExpired:
             continue
-    process.wait()
 
 
 class Session:
@@ -111,7 +111,8 @@ class Session:
                     sys.exit(self.end_status)
                 status = process.wait(remaining)
             except subprocess.TimeoutExpired:
-                raise OutOfTime(f"still running after its time; its output is in {log}") from None
+                said = last_words(log.read_text(errors="replace"))
+                raise OutOfTime(f"still running after its time; the last it said: {said} ({log})") from None
             finally:
                 end_group(process)
         text = log.read_text(errors="replace")
