@@ -3,4 +3,5 @@
 . "$(dirname "$0")/common.sh"
 
 command -v python3 >/dev/null || die "python3 (3.9 or newer, its standard library is enough) is missing"
+cd "$started_in"
 exec python3 -B "$root/tests/gpu/gpu_check.py" "$@"
