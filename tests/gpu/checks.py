@@ -22,6 +22,15 @@ def machine(session):
     return Outcome(f"{figure}, driver for CUDA {first['driver_cuda']}", {"gpus": found})
 
 
+def doctor(session):
+    """The program finds the GPU and NVIDIA's libraries, and multiplies a matrix there."""
+    text = session.run("doctor", session.program("duologue", "doctor", "--device.kind=cuda"))
+    found = re.findall(r"^ok +(GPU.*)$", text, re.MULTILINE)
+    if not found:
+        raise CheckFailed(f"no line of its report names the GPU ({session.output}/doctor.log)")
+    return Outcome("; ".join(re.sub(" +", " ", line) for line in found))
+
+
 # --- tests that GoogleTest runs
 
 

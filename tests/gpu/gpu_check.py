@@ -1,6 +1,7 @@
 # The command behind launch/gpu_check.sh: which checks there are, which are asked for, where their results go.
 import argparse
 import datetime
+import platform
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ def bound(function, *arguments):
 # Cheap ones first: what they find explains what fails later.
 ALL_CHECKS = [
     Check("machine", "there is a GPU", 20, checks.machine, needs_gpu=False),
+    Check("doctor", "the program finds the GPU and its libraries", 40, checks.doctor),
     Check("contract_f32", "every operation against the reference, f32", 90, bound(checks.contract, "f32")),
     Check("contract_bf16", "every operation against the reference, bf16", 90, bound(checks.contract, "bf16")),
     Check("golden", "the model against values of PyTorch", 60, checks.golden),
@@ -80,7 +82,8 @@ def facts(root, options):
         head = subprocess.run(["git", "-C", root, "describe", "--always", "--dirty"], capture_output=True, text=True)
         source = f"commit {head.stdout.strip() or 'unknown'}"
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    return {"source": source, "date": now, "quick": options.quick, "command": sys.argv[1:]}
+    return {"source": source, "date": now, "quick": options.quick, "command": sys.argv[1:],
+            "system": platform.platform(), "python": f"{platform.python_version()} ({sys.executable})"}  # fmt: skip
 
 
 def main(arguments=None, existing=None, root=ROOT):

@@ -26,6 +26,9 @@ exit {status}
 DUOLOGUE = """#!/usr/bin/env python3
 import json, pathlib, sys
 echo = [a for a in sys.argv if a.startswith("--device.kind=")][0].split("=")[1]
+if sys.argv[1] == "doctor":
+    print("ok    cores            2 usable of 2\\nok    GPU              Stand-in\\nok    GPU bf16 matmul  7.0 TFLOP/s")
+    sys.exit()
 if sys.argv[1] == "chat":
     print("\\n".join("you> hello\\nbot> i am the " + {says}.get(echo, "same") for a in sys.argv if a == "--prompt"))
     sys.exit()
@@ -125,14 +128,15 @@ class Checks(unittest.TestCase):
             gpu_probe.gpus("libnone.so.1")
 
     def test_what_passes_is_in_the_table_and_in_the_summary(self):
-        asked = ("contract_f32", "golden", "curve_f32", "curve_dropout", "curve_bf16", "resume", "graphs", "decode", "nccl_2")
+        asked = ("doctor", "contract_f32", "golden", "curve_f32", "curve_dropout", "curve_bf16", "resume", "graphs", "decode", "nccl_2")
         results, status, printed = self.check(*asked)
         self.assertEqual(status, 0, printed)
         self.assertEqual({found["result"] for found in results.values()}, {"passed"})
         self.assertEqual(list(results), ["machine", *asked])
         self.assertEqual(len(results["curve_f32"]["numbers"]["losses"]), 40)
         self.assertRegex(printed, r"golden +passed +\d+\.\d  12 tests")
-        self.assertIn("8 of the 18 that exist were not asked for", printed)
+        self.assertIn("8 of the 19 that exist were not asked for", printed)
+        self.assertEqual(results["doctor"]["figure"], "GPU Stand-in; GPU bf16 matmul 7.0 TFLOP/s")
 
     def test_a_test_program_that_ran_nothing_has_not_passed(self):
         self.gtest("cuda_contract_test", ran=0, passed=0)
