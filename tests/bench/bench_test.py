@@ -1,9 +1,13 @@
 # What the benchmarks' scripts compute: floors, kernels by kind, corpora of chosen lengths, verdicts.
+import argparse
 import json
 import subprocess
 import sys
+import tempfile
+import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import floor
 import gpu_bench
@@ -99,6 +103,45 @@ class Verdicts(unittest.TestCase):
         self.assertIn("40 % of the floor's rate, 50 % asked", self.compare(40.0, 1.4)["below_the_bar"])
         self.assertIn("1.20x PyTorch, 1.3x asked", self.compare(25.0, 1.2)["below_the_bar"])
         self.assertIn("more memory than PyTorch", self.compare(25.0, 1.4, peer_bytes=4)["below_the_bar"])
+
+
+class Measurements(unittest.TestCase):
+    OURS = {**Verdicts.OURS, "mean_step_ms": 25.0, "tokens_per_second": 150.0}
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.arguments = argparse.Namespace(
+            model="base", device="cpu", precision="bf16", modes=["compiled"], seconds=1e6, steps=1, warmup=0,
+            work=Path(folder.name), output=Path(folder.name) / "found.json",
+        )  # fmt: skip
+        self.bench = gpu_bench.Bench(self.arguments)
+
+    def peer(self, *lines):
+        shards = mock.patch.object(gpu_bench.Bench, "shards", return_value="shards")
+        with shards, mock.patch.object(gpu_bench.Bench, "peer_lines", return_value=iter(lines)):
+            return self.bench.peer()
+
+    def test_the_peers_fastest_run_counts(self):
+        runs = [{"mode": "compiled", "tokens_per_second": rate} for rate in (80.0, 100.0, 90.0)]
+        found = self.peer({"torch": "2"}, *runs, {"kernels": {}}, {"unfinished": False})
+        self.assertEqual((found["tokens_per_second"], found["torch"], found["runs"]), (100.0, "2", runs))
+
+    def test_what_the_peer_measured_before_it_was_ended_counts(self):
+        self.bench.end = time.monotonic() + 5
+        program = "import time; print('{\"mode\": \"eager\"}', flush=True); time.sleep(300)"
+        begin = time.monotonic()
+        lines = list(self.bench.peer_lines([sys.executable, "-c", program]))
+        self.assertLess(time.monotonic() - begin, 100)
+        self.assertEqual(lines, [{"mode": "eager"}, {"unfinished": True}])
+
+    def test_what_cannot_be_measured_is_named_beside_what_was(self):
+        report = gpu_bench.Report(self.arguments)
+        report.ours = dict(self.OURS)
+        self.assertIsNone(report.measure("PyTorch", lambda: self.peer({"torch": "2"}, {"unfinished": True})))
+        written = report.write()
+        self.assertEqual(written["not_measured"], ["PyTorch: none of its runs came to an end"])
+        self.assertEqual(json.loads(self.arguments.output.read_text())["ours"], self.OURS)
 
 
 if __name__ == "__main__":

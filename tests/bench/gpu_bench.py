@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import floor
@@ -31,9 +33,14 @@ LEAST_RATIO, LEAST_SHARE = 1.3, 0.5  # of PyTorch's rate, of the floor's
 TRACED_STEPS = 10
 
 
+class Unmeasured(Exception):
+    """Why something could not be measured."""
+
+
 class Bench:
     def __init__(self, arguments):
         self.arguments, self.model = arguments, MODELS[arguments.model]
+        self.end = time.monotonic() + arguments.seconds
         self.work = arguments.work.absolute()
         self.work.mkdir(parents=True, exist_ok=True)
         self.on_gpu = arguments.device == "cuda"
@@ -43,22 +50,14 @@ class Bench:
         return [*launcher, str(self.arguments.programs.absolute() / name), *map(str, options)]
 
     def call(self, command, **more):
-        """Runs a command to its end; ends this program with what it printed if it fails."""
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
-        sys.stderr.write(done.stderr[-20000:])
+        """Runs a command to its end, which prints to our standard error; Unmeasured if it fails."""
+        done = subprocess.run(command, stdout=sys.stderr, **more)
         if done.returncode != 0:
-            sys.exit(f"exit status {done.returncode} of {' '.join(map(str, command))}\n{done.stdout[-4000:]}")
-        return done.stdout
+            raise Unmeasured(f"exit status {done.returncode} of {' '.join(map(str, command))}")
 
-    @contextlib.contextmanager
-    def memory(self, result):
-        """Puts the peak of device memory into `result`."""
-        if not self.on_gpu:
-            yield
-            return
-        with MemoryWatch() as watch:
-            yield
-        result["device_bytes"] = watch.peak_bytes
+    def memory(self):
+        """Watches the memory of the device; without a GPU there is none to watch."""
+        return MemoryWatch() if self.on_gpu else contextlib.nullcontext()
 
     def shards(self):
         """Shards of conversations of one question and one reply, enough for every step of ours and of the peer's."""
@@ -103,8 +102,7 @@ class Bench:
         return events, output
 
     def ours(self):
-        result = {}
-        with self.memory(result):
+        with self.memory() as watch:
             events, _ = self.train("ours", self.arguments.warmup + self.arguments.steps)
         timed = events[self.arguments.warmup :]
         seconds = sum(event["seconds"] for event in timed)
@@ -112,7 +110,7 @@ class Bench:
                  for side in ("source", "target")}  # fmt: skip
         times = sorted(event["seconds"] for event in timed)
         return {
-            **result,
+            **({"device_bytes": watch.peak_bytes} if watch else {}),
             "tokens_per_second": sum(sides.values()) / seconds,
             "mean_step_ms": 1e3 * seconds / len(timed),
             "median_step_ms": 1e3 * times[len(times) // 2],
@@ -124,27 +122,68 @@ class Bench:
         """A run of its own, because writing down kernels takes time."""
         library = self.arguments.programs.absolute() / "libkernel_times.so"
         if not library.exists():
-            sys.exit(f"{library} is missing, which times our kernels; it is built with the preset cuda")
+            raise Unmeasured(f"{library} is missing; it is built with the preset cuda")
         _, output = self.train("traced", TRACED_STEPS + 6, {"CUDA_INJECTION64_PATH": str(library)})
         written = output / "kernel_times.tsv"
         if not written.exists():
-            sys.exit(f"no kernel times were written; the driver could not load {library}, or CUPTI refused")
+            raise Unmeasured(f"the driver could not load {library}, or CUPTI refused")
         intervals, span = kernel_kinds.last_steps(kernel_kinds.read(written), TRACED_STEPS)
         return kernel_kinds.summary(intervals, span, TRACED_STEPS)
 
+    def peer_lines(self, command):
+        """What the peer prints, each line when it comes; at last whether it was ended before it was done."""
+        with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as process:
+            timer = threading.Timer(max(self.end - time.monotonic(), 0.0), process.kill)
+            timer.start()
+            yield from (json.loads(line) for line in process.stdout if line.startswith("{"))
+            timer.cancel()
+        yield {"unfinished": process.returncode != 0}
+
     def peer(self):
+        """The fastest of those of the peer's runs that came to an end, and what else of it was measured."""
         command = [sys.executable, HERE / "torch_peer" / "gpu_speed.py", "--config", ROOT / "configs" / self.model["config"],
                    "--data", self.shards(), "--device", self.arguments.device, "--precision", self.arguments.precision,
                    "--steps", self.arguments.steps, "--warmup", self.arguments.warmup, "--step-tokens",
                    2 * self.model["side_tokens"], *self.options(), "--modes", *self.arguments.modes]  # fmt: skip
-        result = {}
-        with self.memory(result):
-            found = json.loads(self.call(list(map(str, command))).splitlines()[-1])
-        best = max(found["runs"], key=lambda run: run["tokens_per_second"])
+        runs, rest, peak = [], {}, 0
+        with self.memory() as watch:
+            for line in self.peer_lines(command):
+                if "mode" in line:
+                    runs.append(line)
+                    peak = watch.peak_bytes if watch else 0  # without what tracing takes, which comes last
+                else:
+                    rest.update(line)
+        if not runs:
+            raise Unmeasured("none of its runs came to an end")
+        best = max(runs, key=lambda run: run["tokens_per_second"])
         if self.on_gpu:  # of the best run alone: what the process takes beside its tensors, and that run's tensors
-            beside = result["device_bytes"] - max(run["reserved_bytes"] for run in found["runs"])
-            result["device_bytes"] = beside + best["reserved_bytes"]
-        return {**result, "torch": found["torch"], **best, "runs": found["runs"]}
+            beside = peak - max(run["reserved_bytes"] for run in runs)
+            rest["device_bytes"] = beside + best["reserved_bytes"]
+        return {**rest, **best, "runs": runs}
+
+
+class Report:
+    """All that is known so far. It is written after each part: what is ended early has lost its last part only."""
+
+    def __init__(self, arguments):
+        self.arguments, self.ours, self.peer, self.missing = arguments, None, None, []
+
+    def measure(self, what, part):
+        """What `part` returns, or None and a word of why; the other parts go on."""
+        try:
+            return part()
+        except Exception as problem:
+            self.missing.append(f"{what}: {problem if isinstance(problem, Unmeasured) else repr(problem)}")
+
+    def write(self):
+        found = compare(self.ours, self.peer, MODELS[self.arguments.model]["shape"])
+        settings = {name: getattr(self.arguments, name) for name in ("model", "device", "precision", "modes")}
+        written = {**settings, **found, "not_measured": self.missing, "figure": figure(self.ours, self.peer, found),
+                   "ours": self.ours, "peer": self.peer}  # fmt: skip
+        part = self.arguments.output.with_suffix(".part")
+        part.write_text(json.dumps(written, indent=2) + "\n")
+        part.replace(self.arguments.output)
+        return written
 
 
 def compare(ours, peer, shape):
@@ -188,22 +227,33 @@ def main():
     parser.add_argument("--without-peer", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("output/gpu_bench"), help="folder for data and runs")
     parser.add_argument("--output", type=Path, required=True, help="JSON file with every number")
+    parser.add_argument("--seconds", type=float, default=1e6, help="end the peer after so long, from the start")
     arguments = parser.parse_args()
-    bench = Bench(arguments)
-    ours = bench.ours()
+    bench, report = Bench(arguments), Report(arguments)
+    try:
+        report.ours = bench.ours()
+    except Unmeasured as problem:
+        sys.exit(f"gpu_bench.py: {problem}")
+    report.write()
     if bench.on_gpu:
-        ours["kernels"] = bench.our_kernels()
-    peer = None if arguments.without_peer else bench.peer()
-    found = compare(ours, peer, bench.model["shape"])
-    report = {"model": arguments.model, "device": arguments.device, "precision": arguments.precision, **found,
-              "figure": figure(ours, peer, found), "ours": ours, "peer": peer}  # fmt: skip
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
-    print(report["figure"])
-    for name, side in (("ours", ours), ("PyTorch", peer)):
-        if side and "kernels" in side:
+        report.ours["kernels"] = report.measure("our kernels", bench.our_kernels)
+        report.write()
+    if not arguments.without_peer:  # last, because it takes longest and is what is cut off
+        report.peer = report.measure("PyTorch", bench.peer)
+        if report.peer and report.peer["unfinished"]:
+            report.missing.append("PyTorch: all runs and its kernels; it failed, or there was no more time")
+    show(report.write())
+
+
+def show(written):
+    print(written["figure"])
+    for name, side in (("ours", written["ours"]), ("PyTorch", written["peer"])):
+        if side and side.get("kernels"):
             kinds = ", ".join(f"{kind} {ms:.2f}" for kind, ms in side["kernels"]["kinds_ms"].items())
             print(f"{name}, ms a step: {kinds}, idle {side['kernels']['idle_ms']:.2f}")
-    print(f"floor, ms a step: {', '.join(f'{kind} {ms:.2f}' for kind, ms in found['floor_ms_by_kind'].items())}")
+    print(f"floor, ms a step: {', '.join(f'{kind} {ms:.2f}' for kind, ms in written['floor_ms_by_kind'].items())}")
+    if written["not_measured"]:
+        print(f"not measured: {'; '.join(written['not_measured'])}")
 
 
 if __name__ == "__main__":

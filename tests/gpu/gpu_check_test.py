@@ -235,15 +235,27 @@ class Checks(unittest.TestCase):
         self.sanitizer("")
         self.fails("racecheck", "without its summary")
 
-    def test_a_benchmark_below_the_bar_fails_with_its_figures(self):
-        (self.root / "tests" / "bench").mkdir(parents=True)
-        bench = self.root / "tests" / "bench" / "gpu_bench.py"
-        bench.write_text(
-            "import json, sys\n"
-            "found = dict(figure='1.1x PyTorch', below_the_bar=['1.1x PyTorch, 1.3x asked'])\n"
-            "json.dump(found, open(sys.argv[sys.argv.index('--output') + 1], 'w'))\n"
+    def benchmark(self, more="", **found):
+        """A stand-in that reports `found` and then does `more`."""
+        (self.root / "tests" / "bench").mkdir(parents=True, exist_ok=True)
+        (self.root / "tests" / "bench" / "gpu_bench.py").write_text(
+            "import json, sys, time\n"
+            f"json.dump({found!r}, open(sys.argv[sys.argv.index('--output') + 1], 'w'))\n{more}\n"
         )
-        self.fails("bench_base", "1.1x PyTorch", "below the bar")
+
+    def test_a_benchmark_below_the_bar_fails_with_its_figures(self):
+        self.benchmark(figure="1.1x PyTorch", below_the_bar=["1.3x asked"], not_measured=[])
+        self.fails("bench_base", "1.1x PyTorch; below the bar: 1.3x asked")
+
+    def test_a_benchmark_that_could_not_measure_all_has_not_passed(self):
+        self.benchmark(figure="9 tokens/s", below_the_bar=[], not_measured=["our kernels: no CUPTI"])
+        self.fails("bench_big", "9 tokens/s; not measured: our kernels: no CUPTI")
+
+    def test_what_a_benchmark_had_measured_when_it_failed_is_kept(self):
+        self.benchmark("sys.exit('the driver is gone')", figure="9 tokens/s", below_the_bar=[], not_measured=[])
+        results, _, _ = self.check("bench_base")
+        self.assertIn("9 tokens/s; exit status 1: the driver is gone", results["bench_base"]["figure"])
+        self.assertEqual(results["bench_base"]["numbers"]["figure"], "9 tokens/s")
 
     def test_a_check_that_breaks_does_not_stop_the_others(self):
         with mock.patch("checks.gtest_figure", side_effect=KeyError("what")):

@@ -36,9 +36,9 @@ def run_check(check, session, end):
         result, figure, numbers = PASSED, outcome.figure, outcome.numbers
     except OutOfTime as problem:
         allowed = session.deadline - start
-        result, figure, numbers = FAILED, f"out of time after {allowed:.0f} s: {problem}", getattr(problem, "numbers", {})
+        result, figure, numbers = FAILED, f"out of time after {allowed:.0f} s: {problem}", problem.numbers
     except CheckFailed as problem:
-        result, figure, numbers = FAILED, str(problem), getattr(problem, "numbers", {})
+        result, figure, numbers = FAILED, str(problem), problem.numbers
     except Exception as problem:  # a check that breaks has not passed, and the others go on
         result, figure, numbers = FAILED, f"the check itself broke: {type(problem).__name__}: {problem}", {}
     return Result(check.name, result, round(time.monotonic() - start, 1), figure, numbers)

@@ -10,7 +10,11 @@ from pathlib import Path
 
 
 class CheckFailed(Exception):
-    """What a check says when it does not pass."""
+    """What a check says when it does not pass, and what it has measured all the same."""
+
+    def __init__(self, figure, numbers=None):
+        super().__init__(figure)
+        self.numbers = numbers or {}
 
 
 class OutOfTime(CheckFailed):
