@@ -150,6 +150,15 @@ class Checks(unittest.TestCase):
         self.gtest("cuda_contract_test", passed=11, more="echo '[  FAILED  ] Norm.Backward/cuda_f32, where'", status=1)
         self.fails("contract_f32", "1 tests failed, the first is Norm.Backward/cuda_f32")
 
+    def test_the_contract_is_dealt_out_and_passes_where_all_of_it_passes(self):
+        with mock.patch("os.sched_getaffinity", return_value={0, 1, 2}):
+            self.gtest("cuda_contract_test", more="echo part $GTEST_SHARD_INDEX of $GTEST_TOTAL_SHARDS")
+            results, status, printed = self.check("contract_f32")
+            self.assertEqual((results["contract_f32"]["figure"], status), ("36 tests", 0), printed)
+            self.assertIn("part 2 of 3", (self.root / "output" / "contract_f32_2.log").read_text())
+            self.gtest("cuda_contract_test", more='[ "$GTEST_SHARD_INDEX" != 1 ] || kill -SEGV $$')
+            self.fails("contract_f32", "exit status -11", "contract_f32_1.log")
+
     def test_a_program_that_dies_without_a_word_has_not_passed(self):
         self.write("build-cuda/bin/nccl_test", "#!/bin/sh\nkill -SEGV $$\n")
         self.fails("nccl_1", "exit status -11", "printed nothing")
@@ -258,7 +267,7 @@ class Checks(unittest.TestCase):
         self.assertEqual(results["bench_base"]["numbers"]["figure"], "9 tokens/s")
 
     def test_a_check_that_breaks_does_not_stop_the_others(self):
-        with mock.patch("checks.gtest_figure", side_effect=KeyError("what")):
+        with mock.patch("checks.tests_passed", side_effect=KeyError("what")):
             results, status, _ = self.check("golden", "resume")
         self.assertEqual((results["golden"]["result"], results["resume"]["result"], status), ("FAILED", "passed", 1))
 

@@ -1,4 +1,5 @@
 # Session: runs the project's programs for the checks, each bounded in time and with its output kept in a file.
+import contextlib
 import json
 import os
 import signal
@@ -100,29 +101,43 @@ class Session:
     def run(self, name, command, environment=None, expect=(0,)):
         """Runs a command, both its outputs into the file NAME.log; returns that text. CheckFailed unless its exit
         status is one of `expect`, OutOfTime when the current check's time is over."""
-        log = self.output / f"{name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        remaining = self.deadline - time.monotonic()
-        if remaining <= 0:
+        return self.run_together({name: (command, environment)}, expect)[0]
+
+    def run_together(self, jobs, expect=(0,)):
+        """run() for several at once: {name: (command, environment)}; their texts."""
+        with contextlib.ExitStack() as running:
+            processes = {name: self.begin(running, name, *job) for name, job in jobs.items()}
+            statuses = {name: self.wait(name, process) for name, process in processes.items()}
+        texts = {name: self.log(name).read_text(errors="replace") for name in jobs}
+        for name, status in statuses.items():
+            if status not in expect:
+                raise CheckFailed(f"exit status {status}: {last_words(texts[name])} ({self.log(name)})")
+        return list(texts.values())
+
+    def log(self, name):
+        return self.output / f"{name}.log"
+
+    def begin(self, running, name, command, environment):
+        """Starts a command, which is ended with `running` whatever happens."""
+        if self.deadline <= time.monotonic():
             raise OutOfTime(f"no time was left for {Path(command[0]).name}")
-        with open(log, "wb") as file:
+        self.log(name).parent.mkdir(parents=True, exist_ok=True)
+        with open(self.log(name), "wb") as file:
             file.write(f"$ {' '.join(command)}\n".encode())
             file.flush()
             process = self.start(command, file, environment)
-            try:
-                self.starting = False  # from here on whatever happens ends it
-                if self.end_status:
-                    sys.exit(self.end_status)
-                status = process.wait(remaining)
-            except subprocess.TimeoutExpired:
-                said = last_words(log.read_text(errors="replace"))
-                raise OutOfTime(f"still running after its time; the last it said: {said} ({log})") from None
-            finally:
-                end_group(process)
-        text = log.read_text(errors="replace")
-        if status not in expect:
-            raise CheckFailed(f"exit status {status}: {last_words(text)} ({log})")
-        return text
+            running.callback(end_group, process)
+        self.starting = False
+        if self.end_status:
+            sys.exit(self.end_status)
+        return process
+
+    def wait(self, name, process):
+        try:
+            return process.wait(max(self.deadline - time.monotonic(), 0.0))
+        except subprocess.TimeoutExpired:
+            said = last_words(self.log(name).read_text(errors="replace"))
+            raise OutOfTime(f"still running after its time; the last it said: {said} ({self.log(name)})") from None
 
 
 def last_words(text):
