@@ -10,7 +10,7 @@ from pathlib import Path
 
 import curves
 import gpu_probe
-from session import CheckFailed, Outcome, events
+from session import CheckFailed, Outcome, events, last_words
 
 TINY = ("--data.micro_batch_tokens=512", "--train.micro_batches_per_step=2", "--model.width=64", "--model.heads=2",
         "--model.hidden=128", "--model.encoder_layers=1", "--model.decoder_layers=1")  # fmt: skip
@@ -42,7 +42,7 @@ def tests_passed(text):
     ran = re.search(r"\[==========\] (\d+) tests? from .* ran", text)
     passed = re.search(r"\[  PASSED  \] (\d+) tests?\.", text)
     if not ran or not passed:
-        raise CheckFailed("the tests' summary is missing in the output")
+        raise CheckFailed(f"the tests' summary is missing; the last that was said: {last_words(text)}")
     if "[  SKIPPED ]" in text or int(passed[1]) != int(ran[1]):
         raise CheckFailed(f"{passed[1]} of {ran[1]} tests passed")
     return int(passed[1])

@@ -163,6 +163,15 @@ class Checks(unittest.TestCase):
         self.write("build-cuda/bin/nccl_test", "#!/bin/sh\nkill -SEGV $$\n")
         self.fails("nccl_1", "exit status -11", "printed nothing")
 
+    def test_no_colour_stands_between_the_words_that_are_looked_for(self):
+        self.gtest("nccl_test", more='[ "$GTEST_COLOR" = no ] || exit 3')
+        self.assertEqual(self.check("nccl_1")[1], 0)
+
+    def test_the_error_of_a_rank_is_told_and_not_what_mpirun_says_of_it(self):
+        said = "echo 'error: NCCL is gone'\necho 'Exit code: 6'\nexit 6\n"
+        self.write("build-cuda/bin/nccl_test", f"#!/bin/sh\n{said}")
+        self.fails("nccl_2", "exit status 6: error: NCCL is gone")
+
     def test_a_program_that_is_missing_is_named(self):
         (self.root / "build-cuda" / "bin" / "nccl_test").unlink()
         self.fails("nccl_4", "there is no program", "nccl_test")

@@ -73,7 +73,8 @@ class Session:
         return [*self.launcher, "mpirun", "-n", str(ranks), "--bind-to", "none", *without_launcher]
 
     def environment(self, extra):
-        environment = dict(os.environ, OMPI_MCA_rmaps_base_oversubscribe="1")
+        # mpirun gives its ranks a terminal, for which GoogleTest would colour the words that are looked for.
+        environment = dict(os.environ, OMPI_MCA_rmaps_base_oversubscribe="1", GTEST_COLOR="no")
         environment.setdefault("OMPI_MCA_btl_vader_single_copy_mechanism", "none")
         if os.geteuid() == 0:
             environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
@@ -141,9 +142,10 @@ class Session:
 
 
 def last_words(text):
-    """The last line that says something, shortened."""
+    """The last line that names an error, since mpirun has more to say after it; else the last one. Shortened."""
     lines = [line.strip() for line in text.splitlines()[1:] if line.strip()]
-    return lines[-1][:200] if lines else "it printed nothing"
+    told = [line for line in lines if "error:" in line.lower()] or lines
+    return told[-1][:200] if told else "it printed nothing"
 
 
 def events(path, kind):
