@@ -25,7 +25,7 @@ ALL_CHECKS = [
     Check("machine", "there is a GPU", 20, checks.machine, needs_gpu=False),
     Check("doctor", "the program finds the GPU and its libraries", 40, checks.doctor),
     Check("contract_f32", "every operation against the reference, f32", 90, bound(checks.contract, "f32")),
-    Check("contract_bf16", "every operation against the reference, bf16", 90, bound(checks.contract, "bf16")),
+    Check("contract_bf16", "every operation against the reference, bf16", 120, bound(checks.contract, "bf16")),
     Check("golden", "the model against values of PyTorch", 60, checks.golden),
     Check("curve_f32", "demo, no dropout: losses of CPU and GPU agree", 90, bound(checks.curve, "f32", 0)),
     Check("curve_dropout", "demo, dropout 0.1: losses agree, so masks are equal", 90, bound(checks.curve, "f32", 0.1)),
@@ -39,8 +39,8 @@ ALL_CHECKS = [
     Check("train_2_ranks", "demo by two ranks on one GPU as by one on the CPU", 120, bound(checks.ranks_on_one_gpu, 2)),
     Check("memcheck", "compute-sanitizer finds no bad access in two steps", 120, bound(checks.sanitize, "memcheck")),
     Check("racecheck", "compute-sanitizer finds no race in two steps", 120, bound(checks.sanitize, "racecheck")),
-    Check("bench_base", "Transformer base against PyTorch and the floor", 240, bound(checks.benchmark, "base")),
-    Check("bench_big", "Transformer big against PyTorch and the floor", 240, bound(checks.benchmark, "big")),
+    Check("bench_base", "Transformer base against PyTorch and the floor", 270, bound(checks.benchmark, "base")),
+    Check("bench_big", "Transformer big against PyTorch and the floor", 330, bound(checks.benchmark, "big")),
 ]
 
 
