@@ -1,5 +1,6 @@
 # From a list of kernels with their times: milliseconds a step by kind of kernel, and how long the GPU had nothing to do.
 import re
+import statistics
 from collections import defaultdict
 
 # The first that a name (mangled or not) matches, case aside. The trainer's own kernels are named after what they do;
@@ -44,13 +45,17 @@ def busy_seconds(intervals):
     return total
 
 
-def last_steps(intervals, steps):
-    """Of the kernels, those of the last `steps` steps: from the end of one optimizer step to the end of a later one."""
+def usual_steps(intervals, steps):
+    """Of the last `steps` steps, each from the end of one optimizer step to that of the next, those that took at most a
+    quarter longer than the median: their kernels, their seconds and their number."""
     ends = [end for _, end, name in intervals if OPTIMIZER_STEP.search(name)]
     if len(ends) < steps + 1:
         raise ValueError(f"{len(ends)} optimizer steps among {len(intervals)} kernels; more than {steps} are needed")
-    first, last = ends[-steps - 1], ends[-1]
-    return [found for found in intervals if found[0] >= first and found[1] <= last], last - first
+    spans = list(zip(ends[-steps - 1 :], ends[-steps:]))
+    longest = 1.25 * statistics.median(end - begin for begin, end in spans)
+    kept = [(begin, end) for begin, end in spans if end - begin <= longest]
+    kernels = [found for begin, end in kept for found in intervals if found[0] >= begin and found[1] <= end]
+    return kernels, sum(end - begin for begin, end in kept), len(kept)
 
 
 def summary(intervals, span_seconds, steps):
@@ -67,6 +72,7 @@ def summary(intervals, span_seconds, steps):
         "idle_ms": round((span_seconds - busy_seconds(intervals)) * scale, 4),
         "step_ms": round(span_seconds * scale, 4),
         "launches": round(len(intervals) / steps, 1),
+        "steps": steps,
         "slowest": [{"name": name[:160], "ms": round(total * scale, 4), "launches": round(count / steps, 2)}
                     for name, (total, count) in slowest],  # fmt: skip
     }

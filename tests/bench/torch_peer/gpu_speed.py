@@ -3,6 +3,7 @@ import argparse
 import gc
 import json
 import random
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -69,15 +70,15 @@ def measure(trainer, steps, arguments):
     warming = sum(run(trainer, steps[:warmup]))
     timed = steps[warmup:]
     seconds = run(trainer, timed)
-    if max(seconds) > 10 * sorted(seconds)[len(seconds) // 2]:  # something was compiled anew, which is not to be timed
-        seconds = run(trainer, timed)
+    median = statistics.median(seconds)  # as of ours: a step in which something is compiled anew does not count
     tokens = sum(batch.tokens for batches in timed for batch in batches)
     padded_tokens = sum(batch.padded_tokens for batches in timed for batch in batches)
     result = {
         "precision": arguments.precision,
         "batches_per_step": len(timed[0]),
-        "tokens_per_second": tokens / sum(seconds),
-        "median_step_ms": 1e3 * sorted(seconds)[len(seconds) // 2],
+        "tokens_per_second": tokens / len(timed) / median,
+        "median_step_ms": 1e3 * median,
+        "mean_step_ms": 1e3 * statistics.mean(seconds),
         "tokens_per_step": tokens / len(timed),
         "padded_share": 1 - tokens / padded_tokens,
         "warmup_seconds": warming,
