@@ -19,12 +19,12 @@ export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=no
 # Folders in which NVIDIA's libraries may lie: named ones, pip's packages, the toolkit.
 nvidia_folders() {
     local packages
+    local where='import importlib.util as u; found = u.find_spec("nvidia"); print(*found.submodule_search_locations, sep="\n")'
     if [ -n "${DUOLOGUE_CUDA_LIBRARIES:-}" ]; then tr : '\n' <<<"$DUOLOGUE_CUDA_LIBRARIES"; fi
     if command -v python3 >/dev/null; then
-        packages=$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])') || packages=
-        printf '%s\n' "$packages"/nvidia/*/lib
+        python3 -c "$where" 2>/dev/null | while read -r packages; do printf '%s\n' "$packages"/*/lib; done || true
     fi
-    printf '%s\n' /usr/local/cuda/lib64
+    printf '%s\n' /usr/local/cuda/lib64 /usr/local/cuda/extras/CUPTI/lib64
 }
 
 # Puts the folders that exist at the end of LD_LIBRARY_PATH: what was there already goes before them. Says what is missing
