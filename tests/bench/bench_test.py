@@ -45,6 +45,7 @@ class Kernels(unittest.TestCase):
             ("void at::native::multi_tensor_apply_kernel<FusedAdamMathFunctor<float, 4>>", "optimizer"),
             ("triton_per_fused_add_native_layer_norm_12", "norm"),
             ("ncclDevKernel_AllReduce_Sum_f32_RING_LL", "communication"),
+            ("_ZN8duologue4cuda22column_partials_kernelIfEE", "reduction"),
             ("memset", "fill"),
             ("something_new", "other"),
         ):

@@ -14,7 +14,7 @@ KINDS = [
     ("embedding", r"embedding|indexing_backward|number_rows|sum_runs|sum_borders|radix|sort|index_(select|put|add)"),
     ("norm", r"norm"),
     ("dropout", r"dropout|bernoulli"),
-    ("reduction", r"reduce|sum|total_kernel|triton_(red|per)"),
+    ("reduction", r"reduce|sum|partials|total_kernel|triton_(red|per)"),
     ("copy", r"memcpy|copy|cast"),
     ("fill", r"memset|fill|zero"),
     ("elementwise", r"elementwise|triton_poi|add_kernel|vectorized|where|cat"),
