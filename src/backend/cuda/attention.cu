@@ -51,7 +51,7 @@ __device__ __forceinline__ void see_tile(Progress<kColumns>& progress, const Ope
 // Block (sequence, head, kTileWarps queries); a warp has one query.
 template <int kColumns, class T>
 __global__ void __launch_bounds__(kTileThreads, 2) attention_forward_kernel(Operands<T> at) {
-    extern __shared__ float shared[];
+    float* shared = launch_shared();
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     const int warp = static_cast<int>(threadIdx.x) / kWarp;
     const std::int64_t head = blockIdx.y;
@@ -97,13 +97,9 @@ cudaError_t run(const Launch& launch, const Operands<T>& at, std::int64_t sequen
     return with_columns(at.head_columns, [&](auto columns) {
         const auto kernel = attention_forward_kernel<decltype(columns)::value, T>;
         const std::size_t bytes = shared_bytes(2, 1, at.head_columns);
-        const cudaError_t status =
-            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-        if (status != cudaSuccess) return status;
         const dim3 grid(static_cast<unsigned>(sequences), static_cast<unsigned>(at.heads),
                         static_cast<unsigned>(divided_up(max_queries, kTileWarps)));
-        kernel<<<grid, kTileThreads, bytes, launch.stream>>>(at);
-        return cudaGetLastError();
+        return launch_kernel(launch.stream, {grid, kTileThreads, bytes}, kernel, at);
     });
 }
 

@@ -55,7 +55,7 @@ __device__ __forceinline__ Pair pair_of(const Operands<T>& at, float score, floa
 // Block (sequence, head, kTileWarps queries): dq, and products for the other kernel.
 template <int kColumns, class T>
 __global__ void __launch_bounds__(kTileThreads, 2) query_gradients_kernel(Operands<T> at) {
-    extern __shared__ float shared[];
+    float* shared = launch_shared();
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     const int warp = static_cast<int>(threadIdx.x) / kWarp;
     const std::int64_t head = blockIdx.y;
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(kTileThreads, 2) query_gradients_kernel(Operan
 // Block (sequence, head, kTileWarps keys): dk and dv.
 template <int kColumns, class T>
 __global__ void __launch_bounds__(kTileThreads, 2) key_gradients_kernel(Operands<T> at) {
-    extern __shared__ float shared[];
+    float* shared = launch_shared();
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     const int warp = static_cast<int>(threadIdx.x) / kWarp;
     const std::int64_t head = blockIdx.y;
@@ -194,18 +194,14 @@ cudaError_t attention_backward(const Launch& launch, const AttentionGradients& g
                 return dim3(static_cast<unsigned>(sequences), static_cast<unsigned>(at.heads),
                             static_cast<unsigned>(divided_up(max_length, kTileWarps)));
             };
-            for (const auto kernel : {queries_kernel, keys_kernel}) {
-                const cudaError_t status =
-                    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+            const auto start = [&](auto kernel, std::int64_t max_length) {
+                return launch_kernel(launch.stream, {grid_over(max_length), kTileThreads, bytes}, kernel, at);
+            };
+            if (operation.q.rows > 0) {
+                const cudaError_t status = start(queries_kernel, operation.q_offsets.max_length);
                 if (status != cudaSuccess) return status;
             }
-            if (operation.q.rows > 0) {
-                queries_kernel<<<grid_over(operation.q_offsets.max_length), kTileThreads, bytes, launch.stream>>>(at);
-            }
-            if (operation.k.rows > 0) {
-                keys_kernel<<<grid_over(operation.kv_offsets.max_length), kTileThreads, bytes, launch.stream>>>(at);
-            }
-            return cudaGetLastError();
+            return operation.k.rows > 0 ? start(keys_kernel, operation.kv_offsets.max_length) : cudaSuccess;
         });
     });
 }

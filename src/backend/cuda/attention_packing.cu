@@ -90,8 +90,7 @@ __global__ void __launch_bounds__(kThreads) pad_stats_kernel(StatsPadding at) {
 
 cudaError_t order_packing(const Launch& launch, const PackedOrder& packed, const PackingOrder& order) {
     const auto blocks = static_cast<unsigned>(divided_up(order.slots + 1, kThreads));
-    order_packing_kernel<<<blocks, kThreads, 0, launch.stream>>>(packed, order, launch.random_key);
-    return cudaGetLastError();
+    return launch_kernel(launch.stream, {blocks, kThreads}, order_packing_kernel, packed, order, launch.random_key);
 }
 
 cudaError_t move_rows(const Launch& launch, const RowMove& move) {
@@ -108,16 +107,15 @@ cudaError_t move_rows(const Launch& launch, const RowMove& move) {
                              .lengths_of = move.lengths_of};
         const dim3 grid(static_cast<unsigned>(move.sequences),
                         static_cast<unsigned>(divided_up(move.max_length, kMoveRows)));
-        move_rows_kernel<<<grid, kThreads, 0, launch.stream>>>(at);
-        return cudaGetLastError();
+        return launch_kernel(launch.stream, {grid, kThreads}, move_rows_kernel<T>, at);
     });
 }
 
 cudaError_t pad_stats(const Launch& launch, const StatsPadding& padding) {
     const std::int64_t elements = padding.sequences * padding.heads * padding.max_length;
     if (elements == 0) return cudaSuccess;
-    pad_stats_kernel<<<grid_for(launch, elements, kThreads, 8), kThreads, 0, launch.stream>>>(padding);
-    return cudaGetLastError();
+    const unsigned grid = grid_for(launch, elements, kThreads, 8);
+    return launch_kernel(launch.stream, {grid, kThreads}, pad_stats_kernel, padding);
 }
 
 }  // namespace duologue::cuda

@@ -58,15 +58,14 @@ Tensor flat(const Tensor& tensor) {
     return row;
 }
 
-unsigned octet_grid(const Launch& launch, std::int64_t elements) {
-    return grid_for(launch, divided_up(elements, kOctet), kThreads, kBlocksPerMultiprocessor);
+LaunchShape octet_shape(const Launch& launch, std::int64_t elements) {
+    return {grid_for(launch, divided_up(elements, kOctet), kThreads, kBlocksPerMultiprocessor), kThreads};
 }
 
 }  // namespace
 
 cudaError_t set_random_key(const Launch& launch, std::uint64_t* random_key, std::uint64_t value) {
-    set_key_kernel<<<1, 1, 0, launch.stream>>>(random_key, value);
-    return cudaGetLastError();
+    return launch_kernel(launch.stream, {1, 1}, set_key_kernel, random_key, value);
 }
 
 cudaError_t add(const Launch& launch, const Tensor& y, const Tensor& a, const Tensor& b) {
@@ -75,9 +74,8 @@ cudaError_t add(const Launch& launch, const Tensor& y, const Tensor& a, const Te
     return with_access(access_of({flat(y), flat(a), flat(b)}), [&](auto access) {
         return with_type(y.type, [&](auto element) {
             using T = decltype(element);
-            add_kernel<decltype(access)::kValue><<<octet_grid(launch, elements), kThreads, 0, launch.stream>>>(
-                y.as<T>(), a.as<T>(), b.as<T>(), elements);
-            return cudaGetLastError();
+            return launch_kernel(launch.stream, octet_shape(launch, elements), add_kernel<decltype(access)::kValue, T>,
+                                 y.as<T>(), a.as<T>(), b.as<T>(), elements);
         });
     });
 }
@@ -88,9 +86,11 @@ cudaError_t cast(const Launch& launch, const Tensor& y, const Tensor& x) {
     return with_access(access_of({flat(y), flat(x)}), [&](auto access) {
         return with_type(y.type, [&](auto to) {
             return with_type(x.type, [&](auto from) {
-                cast_kernel<decltype(access)::kValue><<<octet_grid(launch, elements), kThreads, 0, launch.stream>>>(
-                    y.as<decltype(to)>(), x.as<decltype(from)>(), elements);
-                return cudaGetLastError();
+                using To = decltype(to);
+                using From = decltype(from);
+                return launch_kernel(launch.stream, octet_shape(launch, elements),
+                                     cast_kernel<decltype(access)::kValue, To, From>, y.as<To>(), x.as<From>(),
+                                     elements);
             });
         });
     });
@@ -102,9 +102,9 @@ cudaError_t dropout(const Launch& launch, const Tensor& y, const Tensor& x, cons
     return with_access(access_of({flat(y), flat(x)}), [&](auto access) {
         return with_type(y.type, [&](auto element) {
             using T = decltype(element);
-            dropout_kernel<decltype(access)::kValue><<<octet_grid(launch, elements), kThreads, 0, launch.stream>>>(
-                y.as<T>(), x.as<T>(), draw_of(launch, dropout), elements);
-            return cudaGetLastError();
+            return launch_kernel(launch.stream, octet_shape(launch, elements),
+                                 dropout_kernel<decltype(access)::kValue, T>, y.as<T>(), x.as<T>(),
+                                 draw_of(launch, dropout), elements);
         });
     });
 }

@@ -172,10 +172,11 @@ cudaError_t sum_rows_by_key(const Launch& launch, const Tensor& dtable, const Te
     auto* sorted_rows = reinterpret_cast<std::int32_t*>(memory + 2 * room.numbers_bytes);
     auto* borders = reinterpret_cast<float*>(memory + 3 * room.numbers_bytes);
     void* sort_room = memory + 3 * room.numbers_bytes + room.borders_bytes;
-    number_rows_kernel<<<static_cast<unsigned>(divided_up(rows, kThreads)), kThreads, 0, launch.stream>>>(numbers,
-                                                                                                          rows);
-    const cudaError_t status = sort_rows(sort_room, room.sort_bytes, keys.as<std::int32_t>(), sorted_keys, numbers,
-                                         sorted_rows, rows, bits_of(dtable.rows), launch.stream);
+    const auto blocks = static_cast<unsigned>(divided_up(rows, kThreads));
+    cudaError_t status = launch_kernel(launch.stream, {blocks, kThreads}, number_rows_kernel, numbers, rows);
+    if (status != cudaSuccess) return status;
+    status = sort_rows(sort_room, room.sort_bytes, keys.as<std::int32_t>(), sorted_keys, numbers, sorted_rows, rows,
+                       bits_of(dtable.rows), launch.stream);
     if (status != cudaSuccess) return status;
     return with_access(access_of({dtable, dy}), [&](auto access) {
         return with_type(dy.type, [&](auto element) {
@@ -192,9 +193,10 @@ cudaError_t sum_rows_by_key(const Launch& launch, const Tensor& dtable, const Te
                                    .width = width};
             const dim3 grid(static_cast<unsigned>(divided_up(rows, kRun)),
                             static_cast<unsigned>(divided_up(width, kThreads * kOctet)));
-            sum_runs_kernel<kAccess><<<grid, kThreads, 0, launch.stream>>>(at);
-            sum_borders_kernel<kAccess><<<grid, kThreads, 0, launch.stream>>>(at);
-            return cudaGetLastError();
+            const LaunchShape shape{grid, kThreads};
+            const cudaError_t ran = launch_kernel(launch.stream, shape, sum_runs_kernel<kAccess, T>, at);
+            if (ran != cudaSuccess) return ran;
+            return launch_kernel(launch.stream, shape, sum_borders_kernel<kAccess, T>, at);
         });
     });
 }
@@ -217,8 +219,8 @@ cudaError_t embedding_forward(const Launch& launch, const Tensor& y, const Embed
                                         .width = y.columns};
             const std::int64_t octets = y.rows * divided_up(y.columns, kOctet);
             const unsigned grid = grid_for(launch, octets, kThreads, kBlocksPerMultiprocessor);
-            embedding_forward_kernel<decltype(access)::kValue><<<grid, kThreads, 0, launch.stream>>>(at);
-            return cudaGetLastError();
+            return launch_kernel(launch.stream, {grid, kThreads}, embedding_forward_kernel<decltype(access)::kValue, T>,
+                                 at);
         });
     });
 }

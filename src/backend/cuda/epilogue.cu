@@ -87,8 +87,7 @@ template <Access kAccess, Epilogue kEpilogue, class Y, class Act>
 cudaError_t run(const Launch& launch, const Operands<Y, Act>& at) {
     const std::int64_t octets = at.rows * divided_up(at.columns, kOctet);
     const unsigned grid = grid_for(launch, octets, kThreads, kBlocksPerMultiprocessor);
-    epilogue_kernel<kAccess, kEpilogue><<<grid, kThreads, 0, launch.stream>>>(at);
-    return cudaGetLastError();
+    return launch_kernel(launch.stream, {grid, kThreads}, epilogue_kernel<kAccess, kEpilogue, Y, Act>, at);
 }
 
 template <Access kAccess, class Y, class Act>

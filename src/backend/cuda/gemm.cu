@@ -90,8 +90,7 @@ cudaError_t plain_matmul(const Launch& launch, const Tensor& y, const Matmul& op
                                     .write = operation.write};
             const dim3 grid(static_cast<unsigned>(divided_up(y.columns, kTile)),
                             static_cast<unsigned>(divided_up(y.rows, kTile)));
-            plain_matmul_kernel<<<grid, dim3(kTile, kThreadRows), 0, launch.stream>>>(at);
-            return cudaGetLastError();
+            return launch_kernel(launch.stream, {grid, dim3(kTile, kThreadRows)}, plain_matmul_kernel<T, Y>, at);
         });
     });
 }

@@ -7,6 +7,7 @@
 
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/launch_kernel.cuh"
 #include "duologue/core/rounding.h"
 
 namespace duologue::cuda {

@@ -115,9 +115,8 @@ cudaError_t cross_entropy(const Launch& launch, const Tensor& losses, const Tens
     return with_access(access_of({logits}), [&](auto access) {
         return with_type(logits.type, [&](auto element) {
             using T = decltype(element);
-            cross_entropy_kernel<decltype(access)::kValue>
-                <<<static_cast<unsigned>(logits.rows), kThreads, 0, launch.stream>>>(logits.as<T>(), at);
-            return cudaGetLastError();
+            return launch_kernel(launch.stream, {static_cast<unsigned>(logits.rows), kThreads},
+                                 cross_entropy_kernel<decltype(access)::kValue, T>, logits.as<T>(), at);
         });
     });
 }

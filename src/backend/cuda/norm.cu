@@ -173,7 +173,7 @@ __device__ __forceinline__ void write_partial_sums(float* to, const Octet (&dgam
 
 template <Access kAccess, class T>
 __global__ void __launch_bounds__(kMaxGroupThreads) residual_norm_backward_kernel(BackwardOperands<T> at) {
-    extern __shared__ float column_sums[];
+    float* column_sums = launch_shared();
     __shared__ float shared[kMaxGroupWarps];
     Octet dgamma[kOctets];
     Octet dbeta[kOctets];
@@ -261,8 +261,8 @@ cudaError_t residual_norm_forward(const Launch& launch, const Tensor& sum, const
                                         .width = x.columns};
             const dim3 block = block_of(x.columns);
             const auto grid = static_cast<unsigned>(divided_up(x.rows, block.y));
-            residual_norm_forward_kernel<decltype(access)::kValue><<<grid, block, 0, launch.stream>>>(at);
-            return cudaGetLastError();
+            return launch_kernel(launch.stream, {grid, block},
+                                 residual_norm_forward_kernel<decltype(access)::kValue, T>, at);
         });
     });
 }
@@ -294,11 +294,12 @@ cudaError_t residual_norm_backward(const Launch& launch, const Tensor& dx, const
             const unsigned grid =
                 std::min(grid_for(launch, dy.rows, static_cast<int>(block.y), kBackwardBlocksPerMultiprocessor),
                          static_cast<unsigned>(most_blocks));
-            residual_norm_backward_kernel<decltype(access)::kValue><<<grid, block, shared_bytes, launch.stream>>>(at);
+            const cudaError_t status = launch_kernel(launch.stream, {grid, block, shared_bytes},
+                                                     residual_norm_backward_kernel<decltype(access)::kValue, T>, at);
+            if (status != cudaSuccess) return status;
             const auto sum_grid = static_cast<unsigned>(divided_up(2 * width, kBlockThreads));
-            sum_blocks_kernel<<<sum_grid, kBlockThreads, 0, launch.stream>>>(
-                dgamma.as<float>(), dbeta.as<float>(), at.partial_sums, static_cast<int>(grid), width);
-            return cudaGetLastError();
+            return launch_kernel(launch.stream, {sum_grid, kBlockThreads}, sum_blocks_kernel, dgamma.as<float>(),
+                                 dbeta.as<float>(), at.partial_sums, static_cast<int>(grid), width);
         });
     });
 }

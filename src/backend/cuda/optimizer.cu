@@ -93,8 +93,7 @@ cudaError_t adamw(const Launch& launch, const AdamW& operation) {
                 .correction1 = static_cast<float>(1.0 - std::pow(static_cast<double>(operation.beta1), step)),
                 .correction2 = static_cast<float>(1.0 - std::pow(static_cast<double>(operation.beta2), step))};
             const unsigned grid = grid_for(launch, divided_up(elements, kOctet), kThreads, kBlocksPerMultiprocessor);
-            adamw_kernel<decltype(constant)::kValue><<<grid, kThreads, 0, launch.stream>>>(at);
-            return cudaGetLastError();
+            return launch_kernel(launch.stream, {grid, kThreads}, adamw_kernel<decltype(constant)::kValue, T>, at);
         });
     });
 }

@@ -51,9 +51,10 @@ __global__ void __launch_bounds__(kThreads) total_kernel(float* y, const float* 
 template <bool kSquares>
 cudaError_t total(const Launch& launch, const Tensor& y, const Tensor& x, Write write) {
     auto* partials = static_cast<float*>(launch.workspace.data);
-    partial_sums_kernel<kSquares><<<kTotalBlocks, kThreads, 0, launch.stream>>>(partials, x.as<float>(), x.elements());
-    total_kernel<<<1, kThreads, 0, launch.stream>>>(y.as<float>(), partials, write);
-    return cudaGetLastError();
+    const cudaError_t status = launch_kernel(launch.stream, {kTotalBlocks, kThreads}, partial_sums_kernel<kSquares>,
+                                             partials, x.as<float>(), x.elements());
+    if (status != cudaSuccess) return status;
+    return launch_kernel(launch.stream, {1, kThreads}, total_kernel, y.as<float>(), partials, write);
 }
 
 // partials[chunk][column] = sum over the chunk's rows. Threads (lane, group): a lane has an octet of columns, the
@@ -117,17 +118,16 @@ cudaError_t column_sum(const Launch& launch, const Tensor& db, const Tensor& dy,
         const cudaError_t status = with_access(access_of({dy}), [&](auto access) {
             return with_type(dy.type, [&](auto element) {
                 using T = decltype(element);
-                column_partials_kernel<decltype(access)::kValue>
-                    <<<grid, dim3(kWarp, kColumnGroups), 0, launch.stream>>>(partials, dy.as<T>(), dy.row_stride,
-                                                                             dy.rows, columns, chunk_rows);
-                return cudaGetLastError();
+                return launch_kernel(launch.stream, {grid, dim3(kWarp, kColumnGroups)},
+                                     column_partials_kernel<decltype(access)::kValue, T>, partials, dy.as<T>(),
+                                     dy.row_stride, dy.rows, columns, chunk_rows);
             });
         });
         if (status != cudaSuccess) return status;
     }
     const auto blocks = static_cast<unsigned>(divided_up(columns, kThreads));
-    column_total_kernel<<<blocks, kThreads, 0, launch.stream>>>(db.as<float>(), partials, chunks, columns, write);
-    return cudaGetLastError();
+    return launch_kernel(launch.stream, {blocks, kThreads}, column_total_kernel, db.as<float>(), partials, chunks,
+                         columns, write);
 }
 
 }  // namespace duologue::cuda
