@@ -24,15 +24,11 @@ target_compile_definitions(cuda_plan_test PRIVATE DUOLOGUE_CONFIGS="${PROJECT_SO
 gtest_discover_tests(cuda_plan_test DISCOVERY_TIMEOUT 30
                      PROPERTIES LABELS cuda TIMEOUT 300 ENVIRONMENT "LD_LIBRARY_PATH=${driver_folder}")
 
-# What orders uploads and repeats work, over streams that are not there.
-duologue_test(cuda_upload_test LABEL cuda
-              SOURCES cuda_upload_test.cpp support/fake_streams.cpp
-                      ${PROJECT_SOURCE_DIR}/src/backend/cuda/upload_ring.cpp
-              LIBRARIES duologue_core CUDA::cudart)
-duologue_test(cuda_graph_test LABEL cuda
-              SOURCES cuda_graph_test.cpp support/fake_streams.cpp
-                      ${PROJECT_SOURCE_DIR}/src/backend/cuda/graph_repeater.cpp
-              LIBRARIES duologue_core CUDA::cudart)
+# What orders uploads and repeats work, over emulated streams.
+foreach(part upload_ring graph_repeater)
+  duologue_test(cuda_${part}_test LABEL cuda LIBRARIES emulated_gpu duologue_core
+                SOURCES cuda_${part}_test.cpp ${PROJECT_SOURCE_DIR}/src/backend/cuda/${part}.cpp)
+endforeach()
 
 # The program starts where there is no library of CUDA: only the module needs them.
 add_test(NAME the_program_needs_no_library_of_cuda

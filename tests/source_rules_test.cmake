@@ -5,7 +5,7 @@ cmake_minimum_required(VERSION 3.25)
 set(most_lines 500)
 # What may not stand in a file: "pattern@files that may have it@why", all but the last regular expressions.
 set(forbidden
-    "(^|[^a-z_])(secure_)?getenv *\\(@^(src|preprocess)/main\\.cpp$|^tests/[a-z]+_failing_program\\.cpp$@the environment is read in main.cpp only"
+    "(^|[^a-z_])(secure_)?getenv *\\(@^(src|preprocess)/main\\.cpp$|^tests/emulated_gpu/card\\.cpp$|^tests/[a-z]+_failing_program\\.cpp$@the environment is read in main.cpp only"
     "(^|[^a-z_.>:])(std::)?(_exit|quick_exit|exit|abort) *\\(@main\\.cpp$|/comm/|^tests/@a library does not end the process"
     "(TODO|FIXME)@^$@what is committed is finished"
     "^ *# *if(def|ndef)? @^$@what is not built is another list of sources"

@@ -136,7 +136,7 @@ std::vector<float> ModelRun::train(const Batch& batch, float smoothing, std::uin
     poison_arena();
     const Arena::Scope scope(arena_);
     const DeviceBatch device = upload_batch(backend_, arena_, batch, capacity_);
-    const Tensor losses = arena_.allocate_vector(DataType::kF32, batch.target.rows());
+    const Tensor losses = arena_.allocate_vector(DataType::kF32, device.labels.columns);
     backend_.set_random_key(key);
     finished_.clear();
     gradients_when_finished_.clear();
@@ -146,28 +146,27 @@ std::vector<float> ModelRun::train(const Batch& batch, float smoothing, std::uin
                           const std::vector<float> now = floats(gradients_.column_range(begin, end - begin));
                           gradients_when_finished_.insert(gradients_when_finished_.end(), now.begin(), now.end());
                       });
-    return floats(losses);
+    return floats(losses.column_range(0, batch.target.rows()));
 }
 
 std::vector<float> ModelRun::evaluate(const Batch& batch, float smoothing) {
     poison_arena();
     const Arena::Scope scope(arena_);
     const DeviceBatch device = upload_batch(backend_, arena_, batch, capacity_);
-    const Tensor losses = arena_.allocate_vector(DataType::kF32, batch.target.rows());
+    const Tensor losses = arena_.allocate_vector(DataType::kF32, device.labels.columns);
     model_.evaluate(backend_, arena_, device, weights_, losses, smoothing);
-    return floats(losses);
+    return floats(losses.column_range(0, batch.target.rows()));
 }
 
 std::vector<float> ModelRun::logits(const Batch& batch) {
     poison_arena();
     const Arena::Scope scope(arena_);
     const DeviceBatch device = upload_batch(backend_, arena_, batch, capacity_);
-    const DeviceBuffer memory =
-        backend_.allocate(batch.target.rows() * model_.vocabulary_size() * size_of(model_.activation_type()));
-    const Tensor logits =
-        make_tensor(memory.data(), model_.activation_type(), batch.target.rows(), model_.vocabulary_size());
+    const std::int64_t rows = device.labels.columns;
+    const DeviceBuffer memory = backend_.allocate(rows * model_.vocabulary_size() * size_of(model_.activation_type()));
+    const Tensor logits = make_tensor(memory.data(), model_.activation_type(), rows, model_.vocabulary_size());
     model_.logits(backend_, arena_, device, weights_, logits);
-    return floats(logits);
+    return floats(logits.row_range(0, batch.target.rows()));
 }
 
 void ModelRun::adam(std::int64_t step, double learning_rate, std::int64_t tokens, double epsilon) {

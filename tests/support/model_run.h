@@ -46,7 +46,8 @@ class ModelRun {
     [[nodiscard]] std::vector<float> gradients() const;
     using Range = std::pair<std::int64_t, std::int64_t>;
 
-    /// Losses of every row; gradients are added to. Kept: the ranges reported, and the gradients as they then were.
+    /// Losses of every row of the batch, which itself may lie in a larger one; gradients are added to. Kept: the ranges
+    /// reported, and the gradients as they then were.
     std::vector<float> train(const Batch& batch, float smoothing, std::uint64_t key = 1);
     [[nodiscard]] const std::vector<Range>& finished() const { return finished_; }
     [[nodiscard]] const std::vector<float>& gradients_when_finished() const { return gradients_when_finished_; }

@@ -38,9 +38,9 @@ cudaDeviceProp properties_of(int device) {
 }
 
 DeviceBuffer allocate_zeroed(std::int64_t bytes, cudaStream_t stream) {
-    if (bytes == 0) bytes = Arena::kAlignment;  // what exists has an address
     void* data = nullptr;
-    const cudaError_t status = cudaMalloc(&data, static_cast<std::size_t>(bytes));
+    // What exists has an address, without bytes too.
+    const cudaError_t status = cudaMalloc(&data, static_cast<std::size_t>(std::max(bytes, Arena::kAlignment)));
     if (status != cudaSuccess) {
         std::size_t free_bytes = 0;
         std::size_t all_bytes = 0;

@@ -75,13 +75,16 @@ __global__ void __launch_bounds__(kThreads) cross_entropy_kernel(T* logits, Loss
     const std::int32_t target = at.targets[blockIdx.x];
     const bool counted = target >= 0;
     const float uniform = at.smoothing / static_cast<float>(at.vocabulary);
+    // A probability is exp(z - largest - log_sum): large logits are subtracted first, where that is exact or nearly so.
+    float largest = 0.0F;
     float log_sum = 0.0F;
     if (counted) {
         const float wanted = to_float(row[target]);
         const RowSums sums = sums_of<kAccess>(row, at.vocabulary);  // ends with a barrier: all have read `wanted`
-        log_sum = sums.largest + logf(sums.exponentials);
+        largest = sums.largest;
+        log_sum = logf(sums.exponentials);
         if (threadIdx.x == 0) {
-            at.losses[blockIdx.x] = log_sum - (1.0F - at.smoothing) * wanted - uniform * sums.values;
+            at.losses[blockIdx.x] = log_sum + largest - (1.0F - at.smoothing) * wanted - uniform * sums.values;
         }
     } else if (threadIdx.x == 0) {
         at.losses[blockIdx.x] = 0.0F;
@@ -95,7 +98,7 @@ __global__ void __launch_bounds__(kThreads) cross_entropy_kernel(T* logits, Loss
 #pragma unroll
             for (int j = 0; j < kOctet; ++j) {
                 const float share = uniform + (v + j == target ? 1.0F - at.smoothing : 0.0F);
-                z.v[j] = expf(z.v[j] - log_sum) - share;
+                z.v[j] = expf(z.v[j] - largest - log_sum) - share;
             }
         }
         store_octet<kAccess>(row + v, z, count);

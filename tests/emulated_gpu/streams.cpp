@@ -1,11 +1,11 @@
-// The functions of the CUDA runtime that upload_ring.cpp and graph_repeater.cpp call. Linked before the library, they
-// are called.
-#include "support/fake_streams.h"
+// The CUDA runtime's functions for streams, events and graphs. Linked before the library, they are called.
+#include "emulated_gpu/streams.h"
 
-#include <cstdlib>
-#include <cstring>
+#include <atomic>
+#include <chrono>
 #include <deque>
 #include <memory>
+#include <set>
 #include <vector>
 
 namespace {
@@ -23,7 +23,7 @@ struct Piece {
 using Graph = std::vector<std::function<void()>>;
 
 struct Stream {
-    duologue::Pace pace = duologue::Pace::kLate;
+    emulated_gpu::Pace pace = emulated_gpu::Pace::kLate;
     std::deque<Piece> queue;
     std::unique_ptr<Graph> captured;  // while the stream is captured
     bool capture_is_broken = false;
@@ -31,9 +31,15 @@ struct Stream {
 
 struct Event {
     Stream* stream = nullptr;
-    std::int64_t recorded = 0;
-    std::int64_t done = 0;
+    std::atomic<std::int64_t> recorded = 0;
+    std::atomic<std::int64_t> done = 0;
+    std::chrono::steady_clock::time_point time = {};  // of the recording that is done
 };
+
+std::set<Stream*>& streams() {
+    static std::set<Stream*> all;
+    return all;
+}
 
 Stream& of(cudaStream_t stream) { return *reinterpret_cast<Stream*>(stream); }
 Event& of(cudaEvent_t event) { return *reinterpret_cast<Event*>(event); }
@@ -51,7 +57,10 @@ void run_first(Stream& stream) {
     const Piece piece = std::move(stream.queue.front());
     stream.queue.pop_front();
     if (piece.waits_for != nullptr) finish(*piece.waits_for, piece.ticket);
-    if (piece.records != nullptr) piece.records->done = piece.ticket;
+    if (piece.records != nullptr) {
+        piece.records->time = std::chrono::steady_clock::now();
+        piece.records->done = piece.ticket;
+    }
     if (piece.run) piece.run();
 }
 
@@ -62,7 +71,7 @@ bool blocked(const Stream& stream) {
 
 void queue(Stream& stream, Piece piece) {
     stream.queue.push_back(std::move(piece));
-    while (stream.pace == duologue::Pace::kAtOnce && !stream.queue.empty() && !blocked(stream)) run_first(stream);
+    while (stream.pace == emulated_gpu::Pace::kAtOnce && !stream.queue.empty() && !blocked(stream)) run_first(stream);
 }
 
 void queue_or_capture(Stream& stream, std::function<void()> run) {
@@ -81,61 +90,63 @@ cudaError_t refuse_in_capture(Stream& stream, cudaError_t error) {
 }
 
 cudaError_t result_of(const char* function) {
-    return duologue::fake_streams().fails == function ? cudaErrorUnknown : cudaSuccess;
+    return emulated_gpu::gpu().fails == function ? cudaErrorUnknown : cudaSuccess;
 }
 
 }  // namespace
 
-namespace duologue {
+namespace emulated_gpu {
 
-FakeStreams& fake_streams() {
-    static FakeStreams streams;
-    return streams;
+void queue_work(cudaStream_t stream, std::function<void()> run) { queue_or_capture(of(stream), std::move(run)); }
+
+void finish_all_work() {
+    for (Stream* stream : streams()) {
+        while (!stream->queue.empty()) run_first(*stream);
+    }
 }
 
-void launch_fake_kernel(cudaStream_t stream, std::function<void()> run) {
-    queue_or_capture(of(stream), std::move(run));
-}
+}  // namespace emulated_gpu
 
-}  // namespace duologue
-
-using duologue::fake_streams;
+using emulated_gpu::gpu;
 
 extern "C" {
 
-cudaError_t cudaGetLastError() { return cudaSuccess; }
-const char* cudaGetErrorString(cudaError_t) { return "a fake error"; }
-const char* cudaGetErrorName(cudaError_t error) {
-    return error == cudaErrorStreamCaptureIsolation     ? "cudaErrorStreamCaptureIsolation"
-           : error == cudaErrorStreamCaptureInvalidated ? "cudaErrorStreamCaptureInvalidated"
-                                                        : "fake";
-}
-cudaError_t cudaMalloc(void** memory, size_t bytes) {
-    *memory = std::malloc(bytes);
-    return cudaSuccess;
-}
-cudaError_t cudaFree(void* memory) {
-    std::free(memory);
-    return cudaSuccess;
-}
-cudaError_t cudaMallocHost(void** memory, size_t bytes) { return cudaMalloc(memory, bytes); }
-cudaError_t cudaFreeHost(void* memory) { return cudaFree(memory); }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned int) {
-    *stream = reinterpret_cast<cudaStream_t>(new Stream{.pace = fake_streams().pace});
+    auto* made = new Stream{.pace = gpu().pace};
+    streams().insert(made);
+    *stream = reinterpret_cast<cudaStream_t>(made);
     return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned int flags, int) {
+    return cudaStreamCreateWithFlags(stream, flags);
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    while (!of(stream).queue.empty()) run_first(of(stream));
+    streams().erase(&of(stream));
     delete &of(stream);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+    *status = of(stream).captured ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
     return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     const cudaError_t refusal = refuse_in_capture(of(stream), cudaErrorStreamCaptureUnsupported);
-    if (!of(stream).queue.empty()) ++fake_streams().host_waits;
+    if (!of(stream).queue.empty()) ++gpu().host_waits;
     while (!of(stream).queue.empty()) run_first(of(stream));
     return refusal;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int) {
     *event = reinterpret_cast<cudaEvent_t>(new Event);
+    return cudaSuccess;
+}
+cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
+// The only one that other threads call.
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+    return of(event).done < of(event).recorded ? cudaErrorNotReady : cudaSuccess;
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+    *milliseconds = std::chrono::duration<float, std::milli>(of(end).time - of(begin).time).count();
     return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
@@ -150,7 +161,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-    if (of(event).done < of(event).recorded) ++fake_streams().host_waits;
+    if (of(event).done < of(event).recorded) ++gpu().host_waits;
     finish(of(event), of(event).recorded);
     return cudaSuccess;
 }
@@ -160,11 +171,6 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     queue(of(stream), {.run = {}, .waits_for = &of(event), .ticket = of(event).recorded});
     return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-    queue_or_capture(of(stream), [=] { std::memcpy(to, from, bytes); });
-    return cudaSuccess;
-}
-
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
     if (mode != cudaStreamCaptureModeThreadLocal || of(stream).captured) return cudaErrorIllegalState;
     of(stream).captured = std::make_unique<Graph>();
@@ -192,18 +198,18 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
     *executable = nullptr;
     if (result_of("cudaGraphInstantiate") != cudaSuccess) return cudaErrorUnknown;
     *executable = reinterpret_cast<cudaGraphExec_t>(new Graph(of(graph)));
-    ++fake_streams().instantiated;
-    ++fake_streams().alive;
+    ++gpu().instantiated;
+    ++gpu().alive;
     return cudaSuccess;
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
     delete &of(executable);
-    --fake_streams().alive;
+    --gpu().alive;
     return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
     for (const auto& run : of(executable)) queue_or_capture(of(stream), run);
-    ++fake_streams().launched;
+    ++gpu().launched;
     return cudaSuccess;
 }
 

@@ -9,26 +9,27 @@
 #include "backend/cuda/graph_repeater.h"
 #include "backend/cuda/streams.h"
 #include "duologue/core/error.h"
-#include "support/fake_streams.h"
+#include "emulated_gpu/streams.h"
 
 namespace duologue {
 namespace {
 
 using cuda::GraphRepeater;
 using cuda::RecentlyUsed;
+using emulated_gpu::gpu;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
 class GraphRepeaterTest : public testing::Test {
    protected:
     void SetUp() override {
-        fake_streams() = {};
+        gpu() = {};
         stream_ = cuda::make_stream();
         repeater_.emplace(stream_.get(), 3);
     }
 
     void queue(int what) {
-        launch_fake_kernel(stream_.get(), [this, what] { done_.push_back(what); });
+        emulated_gpu::queue_work(stream_.get(), [this, what] { done_.push_back(what); });
     }
     // Runs "queue 1, on the host 100, queue 2" for this key.
     void run_in_two_parts(std::int64_t key) {
@@ -62,9 +63,9 @@ TEST_F(GraphRepeaterTest, EveryRunQueuesTheSameAndTheWorkIsCalledTwice) {
         run_simply(7);
         EXPECT_THAT(done(), ElementsAre(7));
         EXPECT_EQ(calls_, run == 0 ? 1 : 2);
-        EXPECT_EQ(fake_streams().launched, run);
+        EXPECT_EQ(gpu().launched, run);
     }
-    EXPECT_EQ(fake_streams().instantiated, 1);
+    EXPECT_EQ(gpu().instantiated, 1);
 }
 
 TEST_F(GraphRepeaterTest, WhatTheHostDoesInTheMiddleIsDoneInTheMiddleOfEveryRun) {
@@ -73,7 +74,7 @@ TEST_F(GraphRepeaterTest, WhatTheHostDoesInTheMiddleIsDoneInTheMiddleOfEveryRun)
         EXPECT_THAT(done(), ElementsAre(1, 100, 2)) << run;
     }
     EXPECT_EQ(calls_, 2);
-    EXPECT_EQ(fake_streams().instantiated, 2);
+    EXPECT_EQ(gpu().instantiated, 2);
 }
 
 TEST_F(GraphRepeaterTest, APartWithoutWorkNeedsNoGraph) {
@@ -84,7 +85,7 @@ TEST_F(GraphRepeaterTest, APartWithoutWorkNeedsNoGraph) {
         });
         EXPECT_THAT(done(), ElementsAre(5, 6)) << run;
     }
-    EXPECT_EQ(fake_streams().instantiated, 0);
+    EXPECT_EQ(gpu().instantiated, 0);
 }
 
 TEST_F(GraphRepeaterTest, KeysAreKeptApart) {
@@ -93,7 +94,7 @@ TEST_F(GraphRepeaterTest, KeysAreKeptApart) {
         run_simply(2);
         EXPECT_THAT(done(), ElementsAre(1, 2)) << run;
     }
-    EXPECT_EQ(fake_streams().instantiated, 2);
+    EXPECT_EQ(gpu().instantiated, 2);
 }
 
 TEST_F(GraphRepeaterTest, KeepsTheGraphsOfTheWorksThatRanLast) {
@@ -101,15 +102,15 @@ TEST_F(GraphRepeaterTest, KeepsTheGraphsOfTheWorksThatRanLast) {
         run_simply(key);
         run_simply(key);
     }
-    EXPECT_EQ(fake_streams().alive, 3);
+    EXPECT_EQ(gpu().alive, 3);
     run_simply(2);
-    EXPECT_EQ(fake_streams().instantiated, 4) << "2 was kept";
+    EXPECT_EQ(gpu().instantiated, 4) << "2 was kept";
     run_simply(1);
-    EXPECT_EQ(fake_streams().instantiated, 5) << "1 had made room, and is captured again without a run before";
-    EXPECT_EQ(fake_streams().alive, 3);
+    EXPECT_EQ(gpu().instantiated, 5) << "1 had made room, and is captured again without a run before";
+    EXPECT_EQ(gpu().alive, 3);
     done();
     repeater_.reset();
-    EXPECT_EQ(fake_streams().alive, 0);
+    EXPECT_EQ(gpu().alive, 0);
 }
 
 // Runs once in vain, then tells the error of the second run, and that the stream is whole behind it.
@@ -124,17 +125,17 @@ class FailedCapture : public GraphRepeaterTest {
             message = error.what();
             EXPECT_EQ(error.code(), expected_code_);
         }
-        fake_streams().fails.clear();
+        gpu().fails.clear();
         run_simply(3);
         EXPECT_THAT(done(), ElementsAre(3));
-        EXPECT_EQ(fake_streams().alive, 0);
+        EXPECT_EQ(gpu().alive, 0);
         return message;
     }
     ErrorCode expected_code_ = ErrorCode::kDevice;
 };
 
 TEST_F(FailedCapture, IsAnErrorThatSaysHowToDoWithout) {
-    fake_streams().fails = "cudaGraphInstantiate";
+    gpu().fails = "cudaGraphInstantiate";
     const std::string message = error_of([this] { queue(1); });
     EXPECT_THAT(message, HasSubstr("making a graph executable"));
     EXPECT_THAT(message, HasSubstr("device.graphs=false"));

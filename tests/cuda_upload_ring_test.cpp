@@ -5,20 +5,22 @@
 #include <vector>
 
 #include "backend/cuda/upload_ring.h"
-#include "support/fake_streams.h"
+#include "emulated_gpu/streams.h"
 
 namespace duologue {
 namespace {
 
 using cuda::UploadRing;
+using emulated_gpu::gpu;
+using emulated_gpu::Pace;
 
 // The pace of the compute stream and of the ring's own.
 class UploadRingTest : public testing::TestWithParam<std::pair<Pace, Pace>> {
    protected:
     void SetUp() override {
-        fake_streams() = {.pace = GetParam().first};
+        gpu() = {.pace = GetParam().first};
         compute_ = cuda::make_stream();
-        fake_streams().pace = GetParam().second;
+        gpu().pace = GetParam().second;
         ring_.emplace(compute_.get());
     }
 
@@ -49,7 +51,7 @@ TEST_P(UploadRingTest, OverwritesOnlyWhatTheComputeStreamIsDoneWith) {
     std::vector<std::int32_t> seen;
     for (int i = 0; i < 5; ++i) {
         upload(to, numbers(to.size(), 1000 * i));
-        launch_fake_kernel(compute_.get(), [&] { seen.insert(seen.end(), to.begin(), to.end()); });
+        emulated_gpu::queue_work(compute_.get(), [&] { seen.insert(seen.end(), to.begin(), to.end()); });
     }
     cudaStreamSynchronize(compute_.get());
     EXPECT_EQ(seen, numbers(5000, 0));
@@ -58,7 +60,7 @@ TEST_P(UploadRingTest, OverwritesOnlyWhatTheComputeStreamIsDoneWith) {
 TEST_P(UploadRingTest, LetsTheHostGoOnUntilItIsAWholeRingAhead) {
     std::vector<std::int32_t> to(1000);
     for (int i = 0; i < 64; ++i) upload(to, numbers(to.size(), i));
-    EXPECT_EQ(fake_streams().host_waits, 0);
+    EXPECT_EQ(gpu().host_waits, 0);
     cudaStreamSynchronize(compute_.get());
     EXPECT_EQ(to.front(), 63);
 }
@@ -68,7 +70,7 @@ TEST_P(UploadRingTest, SlotsThatAreUsedAgainKeepTheirOrder) {
     std::vector<std::int32_t> seen;
     for (int i = 0; i < 200; ++i) {
         upload(to, numbers(to.size(), i));
-        launch_fake_kernel(compute_.get(), [&] { seen.push_back(to.front()); });
+        emulated_gpu::queue_work(compute_.get(), [&] { seen.push_back(to.front()); });
     }
     cudaStreamSynchronize(compute_.get());
     EXPECT_EQ(seen, numbers(200, 0));
