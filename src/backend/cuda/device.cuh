@@ -114,34 +114,54 @@ struct DropoutDraw {
     float scale = 1.0F;
 };
 
+/// Dropout as a thread works with it: the key of its site, mixed once.
+struct DropoutMask {
+    std::uint64_t key;
+    std::uint32_t threshold;
+    float scale;
+};
+
+__device__ __forceinline__ DropoutMask mask_of(const DropoutDraw& draw) {
+    const std::uint64_t key = draw.threshold == 0 ? 0 : mix_key(*draw.random_key, draw.site);
+    return {.key = key, .threshold = draw.threshold, .scale = draw.scale};
+}
+
 /// The factor, 0 or the scale, of element `index`: dropout_keeps() without an array that is indexed at run time.
-__device__ __forceinline__ float dropout_factor(const DropoutDraw& draw, std::int64_t index) {
-    if (draw.threshold == 0) return 1.0F;
+__device__ __forceinline__ float dropout_factor(const DropoutMask& mask, std::int64_t index) {
+    if (mask.threshold == 0) return 1.0F;
     const auto element = static_cast<std::uint64_t>(index);
-    const auto words = philox(mix_key(*draw.random_key, draw.site), element / 8, 0);
+    const auto words = philox(mask.key, element / 8, 0);
     const std::uint32_t low = element % 4 < 2 ? words[0] : words[1];
     const std::uint32_t high = element % 4 < 2 ? words[2] : words[3];
     const std::uint32_t word = element % 8 < 4 ? low : high;
     const std::uint32_t half = element % 2 == 0 ? word & 0xffffU : word >> 16;
-    return half >= draw.threshold ? draw.scale : 0.0F;
+    return half >= mask.threshold ? mask.scale : 0.0F;
+}
+__device__ __forceinline__ float dropout_factor(const DropoutDraw& draw, std::int64_t index) {
+    return dropout_factor(mask_of(draw), index);
 }
 
-/// The factors of elements [index, index + kOctet).
-__device__ __forceinline__ Octet dropout_factors(const DropoutDraw& draw, std::int64_t index) {
-    if (draw.threshold == 0) return octet_of(1.0F);
+/// The factors of elements [index, index + kOctet); with kWide `index` is a multiple of kOctet, and one draw does.
+template <Access kAccess>
+__device__ __forceinline__ Octet dropout_factors(const DropoutMask& mask, std::int64_t index) {
+    if (mask.threshold == 0) return octet_of(1.0F);
     Octet factors;
-    if (index % kOctet == 0) {
-        const auto words = philox(mix_key(*draw.random_key, draw.site), static_cast<std::uint64_t>(index) / 8, 0);
+    if (kAccess == Access::kWide || index % kOctet == 0) {
+        const auto words = philox(mask.key, static_cast<std::uint64_t>(index) / kOctet, 0);
 #pragma unroll
         for (int i = 0; i < kOctet; ++i) {
             const std::uint32_t half = i % 2 == 0 ? words[i / 2] & 0xffffU : words[i / 2] >> 16;
-            factors.v[i] = half >= draw.threshold ? draw.scale : 0.0F;
+            factors.v[i] = half >= mask.threshold ? mask.scale : 0.0F;
         }
     } else {
 #pragma unroll
-        for (int i = 0; i < kOctet; ++i) factors.v[i] = dropout_factor(draw, index + i);
+        for (int i = 0; i < kOctet; ++i) factors.v[i] = dropout_factor(mask, index + i);
     }
     return factors;
+}
+/// As above, mixing the key anew.
+__device__ __forceinline__ Octet dropout_factors(const DropoutDraw& draw, std::int64_t index) {
+    return dropout_factors<Access::kNarrow>(mask_of(draw), index);
 }
 
 /// The same sum, in the same order, in every lane.

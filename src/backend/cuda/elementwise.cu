@@ -40,9 +40,10 @@ __global__ void __launch_bounds__(kThreads) cast_kernel(To* y, const From* x, st
 
 template <Access kAccess, class T>
 __global__ void __launch_bounds__(kThreads) dropout_kernel(T* y, const T* x, DropoutDraw draw, std::int64_t elements) {
+    const DropoutMask mask = mask_of(draw);
     for_each_octet(elements, [&](std::int64_t i, std::int64_t count) {
         Octet value = load_octet<kAccess>(x + i, count);
-        const Octet factors = dropout_factors(draw, i);
+        const Octet factors = dropout_factors<kAccess>(mask, i);
 #pragma unroll
         for (int j = 0; j < kOctet; ++j) value.v[j] *= factors.v[j];
         store_octet<kAccess>(y + i, value, count);

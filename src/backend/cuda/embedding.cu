@@ -29,6 +29,7 @@ template <Access kAccess, class T>
 __global__ void __launch_bounds__(kThreads) embedding_forward_kernel(ForwardOperands<T> at) {
     const std::int64_t octets = (at.width + kOctet - 1) / kOctet;
     const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
+    const DropoutMask mask = mask_of(at.draw);
     for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < at.rows * octets;
          i += stride) {
         const std::int64_t row = i / octets;
@@ -36,7 +37,7 @@ __global__ void __launch_bounds__(kThreads) embedding_forward_kernel(ForwardOper
         const std::int64_t count = at.width - column;
         Octet value = load_octet<kAccess>(at.table + at.tokens[row] * at.width + column, count);
         const Octet position = load_octet<kAccess>(at.position_table + at.positions[row] * at.width + column, count);
-        const Octet factors = dropout_factors(at.draw, row * at.width + column);
+        const Octet factors = dropout_factors<kAccess>(mask, row * at.width + column);
 #pragma unroll
         for (int j = 0; j < kOctet; ++j) value.v[j] = factors.v[j] * fmaf(at.scale, value.v[j], position.v[j]);
         store_octet<kAccess>(at.y + row * at.width + column, value, count);
@@ -72,12 +73,13 @@ __global__ void __launch_bounds__(kThreads) sum_runs_kernel(SortedRows<T> at) {
     const std::int64_t count = at.width - column;
     if (count <= 0) return;
     float* border = at.borders + static_cast<std::int64_t>(blockIdx.x) * 2 * at.width + column;
+    const DropoutMask mask = mask_of(at.draw);
     Octet sums = octet_of(0.0F);
     std::int64_t first = begin;  // of the present key
     for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t index = at.rows[i] * at.width + column;
         const Octet dy = load_octet<kAccess>(at.dy + index, count);
-        const Octet factors = dropout_factors(at.draw, index);
+        const Octet factors = dropout_factors<kAccess>(mask, index);
 #pragma unroll
         for (int j = 0; j < kOctet; ++j) sums.v[j] = fmaf(factors.v[j], dy.v[j], sums.v[j]);
         const bool key_ends = i + 1 == at.count || at.keys[i + 1] != at.keys[i];
