@@ -117,6 +117,28 @@ TEST_P(LossContract, RowsThatAreNotCountedGiveZeroWhateverTheyHold) {
     EXPECT_TRUE(same(run.got(logits), HostMatrix(3, 100)));
 }
 
+// More of them than a thread takes at once, at the row's beginning and in between.
+TEST_P(LossContract, LogitsOfMinusInfinityHaveNoProbability) {
+    for (const std::int64_t columns : {8, 100, 20000, 20001}) {
+        SCOPED_TRACE(columns);
+        HostMatrix values = rounded(normal(3, columns), type());
+        for (std::int64_t r = 0; r < 3; ++r) {
+            for (std::int64_t c = 0; c + 1 < columns; ++c) {
+                if (c < columns * r / 2 || c % 7 == 3) values(r, c) = -std::numeric_limits<double>::infinity();
+            }
+        }
+        ContractRun run(backends());
+        const ContractOperand logits = run.input_output(type(), values);
+        const ContractOperand target = run.input(DataType::kI32, filled(1, 3, static_cast<double>(columns - 1)));
+        const ContractOperand losses = run.output(DataType::kF32, 1, 3);
+        run.run([&](Backend& backend, const ContractPlace& at) {
+            backend.cross_entropy(at(losses), at(logits), at(target), 0.1F, LossGradient::kInPlace);
+        });
+        EXPECT_TRUE(same(run.got(losses), filled(1, 3, std::numeric_limits<double>::infinity())));
+        EXPECT_TRUE(run.matches(logits, {.type = type(), .length = columns, .magnitude = 10.0}));
+    }
+}
+
 // A step with such a loss has to be noticed and skipped.
 TEST_P(LossContract, ANanLogitGivesANanLoss) {
     HostMatrix values = normal(2, 300);
