@@ -14,4 +14,5 @@ if(DUOLOGUE_BUILD_CUDA)
 endif()
 duologue_test(model_gradient_test LABEL gradient SOURCES model_gradient_test.cpp LIBRARIES ${model_test_libraries})
 duologue_test(model_behaviour_test LABEL unit SOURCES model_behaviour_test.cpp LIBRARIES ${model_test_libraries})
-duologue_test(model_tiling_test LABEL unit SOURCES model_tiling_test.cpp LIBRARIES ${model_test_libraries})
+duologue_test(model_tiling_test LABEL unit SOURCES model_tiling_test.cpp support/repeating_backend.cpp
+              LIBRARIES ${model_test_libraries})

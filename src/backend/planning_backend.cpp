@@ -29,6 +29,7 @@ class CountingBackend final : public PlanningBackend {
 
     [[nodiscard]] std::string description() const override { return "plan for " + device_like_.description(); }
     [[nodiscard]] Packing packing() const override { return device_like_.packing(); }
+    [[nodiscard]] std::int64_t piece_bytes() const override { return device_like_.piece_bytes(); }
     [[nodiscard]] PlanCounts counts() const override { return counts_; }
     void reset_counts() override { counts_ = {}; }
 

@@ -30,8 +30,8 @@ std::int64_t mpi_bytes(const DistributedConfig& config, const TrainingPlan& plan
 }
 
 /// The linear layers of the model: of the encoder, of the decoder, of the attention between them, and the output.
-std::vector<MatmulShape> layers_of(const Config& config, const BatchCapacity& capacity, std::int64_t words,
-                                   DataType type) {
+std::vector<MatmulShape> layers_of(const Backend& device, const Config& config, const BatchCapacity& capacity,
+                                   std::int64_t words, DataType type) {
     const std::int64_t width = config.model.width;
     const std::int64_t hidden = config.model.hidden;
     std::vector<MatmulShape> layers;
@@ -42,7 +42,7 @@ std::vector<MatmulShape> layers_of(const Config& config, const BatchCapacity& ca
         layers.push_back({.rows = rows, .inner = hidden, .columns = width});
     }
     layers.push_back({.rows = capacity.source_rows, .inner = width, .columns = 2 * width});
-    const std::int64_t logits_rows = std::max<std::int64_t>(1, kLogitsPieceBytes / (words * size_of(type)));
+    const std::int64_t logits_rows = most_logits_rows(device, words, type);
     layers.push_back({.rows = std::min(capacity.target_rows, logits_rows), .inner = width, .columns = words});
     return layers;
 }
@@ -50,7 +50,7 @@ std::vector<MatmulShape> layers_of(const Config& config, const BatchCapacity& ca
 /// No allocation of ours, so only a measurement can tell.
 std::int64_t program_bytes(Backend& device, const Config& config, const BatchCapacity& capacity, std::int64_t words) {
     const DataType type = config.train.precision == Precision::kBf16 ? DataType::kBf16 : DataType::kF32;
-    return measure_library_bytes(device, layers_of(config, capacity, words, type), type);
+    return measure_library_bytes(device, layers_of(device, config, capacity, words, type), type);
 }
 
 std::optional<Manifest> manifest_of(const Config& config) {

@@ -91,7 +91,7 @@ DeviceBatch upload_batch(Backend& backend, Arena& arena, const Batch& batch, con
     check_fits(batch, capacity);
     const Packing packing = backend.packing();
     if (packing == Packing::kPlain) return upload_as_it_is(backend, arena, batch, capacity, packing);
-    return upload_as_it_is(backend, arena, tiled(batch), tiled(capacity), packing);
+    return upload_as_it_is(backend, arena, tiled(batch, capacity), tiled(capacity), packing);
 }
 
 }  // namespace duologue

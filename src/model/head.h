@@ -8,9 +8,9 @@
 
 namespace duologue {
 
-/// Logits are made in pieces of about this size, so that all of [N,V] never exists in training and a piece stays in the
-/// cache between its product, its softmax and its two gradient products.
-inline constexpr std::int64_t kLogitsPieceBytes = std::int64_t{16} << 20;
+/// Logits are made in pieces of at most so many rows (Backend::piece_bytes()), so that all of [N,V] never exists in
+/// training.
+[[nodiscard]] std::int64_t most_logits_rows(const Backend& backend, std::int64_t vocabulary, DataType type);
 
 /// The head's inputs: the decoder's output and what should be said.
 struct HeadInput {

@@ -1,5 +1,5 @@
-// cuBLASLt's functions that need a card. Linked before the library, they are called; descriptions are the library's own,
-// so that what it would refuse to describe is refused.
+// cuBLASLt's functions that need a card. Linked before the library, they are called; descriptions are the library's
+// own, so that what it would refuse to describe is refused.
 #include <cublasLt.h>
 #include <cuda_bf16.h>
 
@@ -110,21 +110,21 @@ struct Product {
         }
         if (uses_aux()) {
             const std::int64_t multiple = is_relu() || is_relu_gradient() ? 128 : 8;
-            const bool fits = aux != nullptr && aux_stride % multiple == 0 && aux_stride >= static_cast<std::int64_t>(rows);
+            const bool fits =
+                aux != nullptr && aux_stride % multiple == 0 && aux_stride >= static_cast<std::int64_t>(rows);
             if (!fits) return CUBLAS_STATUS_INVALID_VALUE;
         }
         if (uses_bias() && bias == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
         const bool known_types = a.type == b.type && c.type == d.type && (d.type == a.type || d.type == CUDA_R_32F);
         const bool known_bias = !uses_bias() || bias_type == static_cast<std::int32_t>(d.type);
         const bool known_epilogue = epilogue < 256 && (epilogue & 16U) == 0;
-        return compute == CUBLAS_COMPUTE_32F && known_types && known_bias && known_epilogue && inner() > 0 ? CUBLAS_STATUS_SUCCESS
-                                                                                        : CUBLAS_STATUS_NOT_SUPPORTED;
+        return compute == CUBLAS_COMPUTE_32F && known_types && known_bias && known_epilogue && inner() > 0
+                   ? CUBLAS_STATUS_SUCCESS
+                   : CUBLAS_STATUS_NOT_SUPPORTED;
     }
 };
 
-float gelu(float z) {
-    return 0.5F * z * (1.0F + std::tanh(0.7978845608F * (z + 0.044715F * z * z * z)));
-}
+float gelu(float z) { return 0.5F * z * (1.0F + std::tanh(0.7978845608F * (z + 0.044715F * z * z * z))); }
 float gelu_slope(float z) {
     const float t = std::tanh(0.7978845608F * (z + 0.044715F * z * z * z));
     return 0.5F * (1.0F + t) + 0.5F * z * (1.0F - t * t) * 0.7978845608F * (1.0F + 3.0F * 0.044715F * z * z);
@@ -178,7 +178,8 @@ void multiply(const Product& at, const void* a, const void* b, float beta, const
         std::fill(sums.begin(), sums.end(), 0.0F);
         for (std::size_t k = 0; k < inner; ++k) {
             const bool plain = at.transpose_b == CUBLAS_OP_N;
-            const std::size_t index = (plain ? column : k) * static_cast<std::size_t>(at.b.stride) + (plain ? k : column);
+            const std::size_t index =
+                (plain ? column : k) * static_cast<std::size_t>(at.b.stride) + (plain ? k : column);
             add_scaled(sums.data(), a_values.data() + k * rows, loaded(b, at.b.type, index), rows);
         }
         for (std::size_t row = 0; row < rows && beta != 0.0F; ++row) {

@@ -74,7 +74,6 @@ class Attention {
         return {data, at_.offsets + array * (plan_.sequences + 1), sequence, head, stride, plan_.head_columns};
     }
 
-
     [[nodiscard]] float factor(std::int64_t sequence, std::int64_t head, std::int64_t i, std::int64_t j) const {
         const std::int64_t element =
             ((sequence * plan_.heads + head) * plan_.max_q_length + i) * plan_.max_kv_length + j;
@@ -134,7 +133,8 @@ class Attention {
             for (std::size_t j = 0; j < scores.size(); ++j) {
                 const auto key = static_cast<std::int64_t>(j);
                 const float share = factor(sequence, head, i, key) * std::exp(scores[j] - largest) / all;
-                for (std::size_t c = 0; c < sums.size(); ++c) sums[c] += share * v.at(key, static_cast<std::int64_t>(c));
+                for (std::size_t c = 0; c < sums.size(); ++c)
+                    sums[c] += share * v.at(key, static_cast<std::int64_t>(c));
             }
             for (std::size_t c = 0; c < sums.size(); ++c) y.row(i)[c] = __float2bfloat16_rn(sums[c]);
             if (plan_.pass == AttentionPass::kForwardWithStats) stat(sequence, head, i) = largest + std::log(all);

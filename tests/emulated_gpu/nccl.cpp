@@ -54,9 +54,8 @@ ncclResult_t ncclCommDestroy(ncclComm_t) { return ncclSuccess; }
 
 ncclResult_t ncclAllReduce(const void*, void* x, size_t count, ncclDataType_t type, ncclRedOp_t, ncclComm_t,
                            cudaStream_t stream) {
-    return queue(stream, [=] {
-        MPI_Allreduce(MPI_IN_PLACE, x, static_cast<int>(count), type_of(type), MPI_SUM, ranks);
-    });
+    return queue(stream,
+                 [=] { MPI_Allreduce(MPI_IN_PLACE, x, static_cast<int>(count), type_of(type), MPI_SUM, ranks); });
 }
 ncclResult_t ncclReduceScatter(const void* x, void* piece, size_t count, ncclDataType_t type, ncclRedOp_t, ncclComm_t,
                                cudaStream_t stream) {
@@ -70,7 +69,8 @@ ncclResult_t ncclAllGather(const void* piece, void* x, size_t count, ncclDataTyp
                            cudaStream_t stream) {
     return queue(stream, [=] {
         const std::size_t bytes = count * bytes_of(type);
-        const std::vector<std::byte> own(static_cast<const std::byte*>(piece), static_cast<const std::byte*>(piece) + bytes);
+        const std::vector<std::byte> own(static_cast<const std::byte*>(piece),
+                                         static_cast<const std::byte*>(piece) + bytes);
         MPI_Allgather(own.data(), static_cast<int>(bytes), MPI_BYTE, x, static_cast<int>(bytes), MPI_BYTE, ranks);
     });
 }

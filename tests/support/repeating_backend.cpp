@@ -47,6 +47,7 @@ class RepeatingBackend final : public Backend {
 
     [[nodiscard]] std::string description() const override { return "repeating " + inner_->description(); }
     [[nodiscard]] Packing packing() const override { return Packing::kTiled; }
+    [[nodiscard]] std::int64_t piece_bytes() const override { return inner_->piece_bytes(); }
     [[nodiscard]] std::unique_ptr<Repeater> make_repeater() override {
         if (repeats_ == Repeats::kNo) return std::make_unique<PlainRepeater>();
         return std::make_unique<RecordingRepeater>(recording_, counts_);

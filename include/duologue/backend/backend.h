@@ -181,6 +181,9 @@ class Backend {
     [[nodiscard]] virtual std::string description() const = 0;
     /// How micro-batches are best packed here. Every packing gives the same results.
     [[nodiscard]] virtual Packing packing() const { return Packing::kPlain; }
+    /// How large a piece is best of what is made and used up in pieces: it stays in a processor's caches, or is work
+    /// enough for all of a card.
+    [[nodiscard]] virtual std::int64_t piece_bytes() const { return std::int64_t{16} << 20; }
     /// For work that is queued often. It ends before the back end.
     [[nodiscard]] virtual std::unique_ptr<Repeater> make_repeater() { return std::make_unique<PlainRepeater>(); }
 

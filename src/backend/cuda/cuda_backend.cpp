@@ -18,7 +18,10 @@ namespace {
 constexpr int kOldestCapability = 80;  // bf16 products need Ampere
 // What matmul needs; every other operation takes less, or says so.
 constexpr std::int64_t kWorkspaceBytes = 2 * kMatmulWorkspaceBytes;
-// Tiled micro-batches come in a few dozen sizes, and twice as many works where several ranks sum gradients in the last.
+// Some thousand rows of logits: products of fewer leave processors idle, and each piece's gradient of the output
+// weights reads and writes all of their sums.
+constexpr std::int64_t kPieceBytes = std::int64_t{384} << 20;
+// Tiled micro-batches come in a few sizes, and twice as many works where several ranks sum gradients in the last.
 constexpr std::size_t kMostGraphs = 128;
 
 cudaDeviceProp properties_of(int device) {
@@ -102,6 +105,7 @@ class GpuBackend final : public CudaBackend {
     }
     // cuDNN needs it, and graphs live on few sizes.
     [[nodiscard]] Packing packing() const override { return Packing::kTiled; }
+    [[nodiscard]] std::int64_t piece_bytes() const override { return kPieceBytes; }
     [[nodiscard]] std::unique_ptr<Repeater> make_repeater() override {
         if (graphs_ == Graphs::kNo) return std::make_unique<PlainRepeater>();
         return std::make_unique<GraphRepeater>(stream_.get(), kMostGraphs);
