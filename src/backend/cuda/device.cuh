@@ -64,14 +64,16 @@ __device__ __forceinline__ void store_wide(float* to, const Octet& octet) {
     reinterpret_cast<float4*>(to)[1] = make_float4(v[4], v[5], v[6], v[7]);
 }
 
+__device__ __forceinline__ unsigned bf16_pair(float low, float high) {
+    const unsigned low_bits = __bfloat16_as_ushort(__float2bfloat16_rn(low));
+    const unsigned high_bits = __bfloat16_as_ushort(__float2bfloat16_rn(high));
+    return low_bits | (high_bits << 16);
+}
+
 __device__ __forceinline__ void store_wide(Bf16* to, const Octet& octet) {
     unsigned words[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        const unsigned low = __bfloat16_as_ushort(__float2bfloat16_rn(octet.v[2 * i]));
-        const unsigned high = __bfloat16_as_ushort(__float2bfloat16_rn(octet.v[2 * i + 1]));
-        words[i] = low | (high << 16);
-    }
+    for (int i = 0; i < 4; ++i) words[i] = bf16_pair(octet.v[2 * i], octet.v[2 * i + 1]);
     *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
 }
 
@@ -97,6 +99,40 @@ __device__ __forceinline__ void store_octet(T* to, const Octet& octet, std::int6
         for (int i = 0; i < kOctet; ++i) {
             if (i < count) to[i] = from_float<T>(octet.v[i]);
         }
+    }
+}
+
+/// 16 bytes of f32: for kernels over f32, so that neighbouring threads access neighbouring bytes in each instruction.
+inline constexpr int kQuad = 4;
+struct Quad {
+    float v[kQuad];
+};
+
+/// Elements [0, count) of `from`, the rest 0; with kWide `count` is at least kQuad.
+template <Access kAccess>
+__device__ __forceinline__ Quad load_quad(const float* from, std::int64_t count) {
+    if constexpr (kAccess == Access::kWide) {
+        const float4 raw = *reinterpret_cast<const float4*>(from);
+        return {{raw.x, raw.y, raw.z, raw.w}};
+    } else {
+        Quad quad;
+#pragma unroll
+        for (int i = 0; i < kQuad; ++i) quad.v[i] = i < count ? from[i] : 0.0F;
+        return quad;
+    }
+}
+
+template <Access kAccess, class T>
+__device__ __forceinline__ void store_quad(T* to, const Quad& quad, std::int64_t count) {
+    if constexpr (kAccess == Access::kNarrow) {
+#pragma unroll
+        for (int i = 0; i < kQuad; ++i) {
+            if (i < count) to[i] = from_float<T>(quad.v[i]);
+        }
+    } else if constexpr (sizeof(T) == sizeof(float)) {
+        *reinterpret_cast<float4*>(to) = make_float4(quad.v[0], quad.v[1], quad.v[2], quad.v[3]);
+    } else {
+        *reinterpret_cast<uint2*>(to) = make_uint2(bf16_pair(quad.v[0], quad.v[1]), bf16_pair(quad.v[2], quad.v[3]));
     }
 }
 

@@ -8,7 +8,7 @@ namespace duologue::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kBlocksPerMultiprocessor = 8;
+constexpr int kBlocksPerMultiprocessor = 5;  // all of the grid at once
 
 template <class T>
 struct AdamWOperands {
@@ -27,12 +27,12 @@ struct AdamWOperands {
     float epsilon;
     float weight_decay;
     float max_norm;
-    float correction1;  // 1 - beta1^step
-    float correction2;  // 1 - beta2^step
+    float correction1;  // 1 / (1 - beta1^step)
+    float correction2;  // 1 / (1 - beta2^step)
 };
 
 template <Access kAccess, class T>
-__global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWOperands<T> at) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) adamw_kernel(AdamWOperands<T> at) {
     const float divisor = *at.divisor;
     const float square_sum = *at.square_sum;
     if (!isfinite(square_sum) || !(divisor > 0.0F)) return;
@@ -40,26 +40,26 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWOperands<T> at) {
     const float norm = sqrtf(square_sum) / divisor;
     const float clip = at.max_norm > 0.0F && norm > at.max_norm ? at.max_norm / norm : 1.0F;
     const float gradient_scale = clip / divisor;
-    const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads * kOctet;
-    for (std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kOctet; i < at.elements;
+    const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads * kQuad;
+    for (std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kQuad; i < at.elements;
          i += stride) {
         const std::int64_t count = at.elements - i;
-        const Octet gradients = load_octet<kAccess>(at.gradients + i, count);
-        Octet values = load_octet<kAccess>(at.values + i, count);
-        Octet first = load_octet<kAccess>(at.first + i, count);
-        Octet second = load_octet<kAccess>(at.second + i, count);
+        const Quad gradients = load_quad<kAccess>(at.gradients + i, count);
+        Quad values = load_quad<kAccess>(at.values + i, count);
+        Quad first = load_quad<kAccess>(at.first + i, count);
+        Quad second = load_quad<kAccess>(at.second + i, count);
 #pragma unroll
-        for (int j = 0; j < kOctet; ++j) {
+        for (int j = 0; j < kQuad; ++j) {
             const float g = gradients.v[j] * gradient_scale;
             first.v[j] = at.beta1 * first.v[j] + (1.0F - at.beta1) * g;
             second.v[j] = at.beta2 * second.v[j] + (1.0F - at.beta2) * g * g;
-            const float direction = first.v[j] / at.correction1 / (sqrtf(second.v[j] / at.correction2) + at.epsilon);
+            const float direction = first.v[j] * at.correction1 / (sqrtf(second.v[j] * at.correction2) + at.epsilon);
             values.v[j] -= at.learning_rate * (direction + at.weight_decay * values.v[j]);
         }
-        store_octet<kAccess>(at.values + i, values, count);
-        store_octet<kAccess>(at.first + i, first, count);
-        store_octet<kAccess>(at.second + i, second, count);
-        if (at.weights != nullptr) store_octet<kAccess>(at.weights + i, values, count);
+        store_quad<kAccess>(at.values + i, values, count);
+        store_quad<kAccess>(at.first + i, first, count);
+        store_quad<kAccess>(at.second + i, second, count);
+        if (at.weights != nullptr) store_quad<kAccess>(at.weights + i, values, count);
     }
 }
 
@@ -90,9 +90,9 @@ cudaError_t adamw(const Launch& launch, const AdamW& operation) {
                 .epsilon = operation.epsilon,
                 .weight_decay = operation.weight_decay,
                 .max_norm = operation.max_norm,
-                .correction1 = static_cast<float>(1.0 - std::pow(static_cast<double>(operation.beta1), step)),
-                .correction2 = static_cast<float>(1.0 - std::pow(static_cast<double>(operation.beta2), step))};
-            const unsigned grid = grid_for(launch, divided_up(elements, kOctet), kThreads, kBlocksPerMultiprocessor);
+                .correction1 = static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(operation.beta1), step))),
+                .correction2 = static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(operation.beta2), step)))};
+            const unsigned grid = grid_for(launch, divided_up(elements, kQuad), kThreads, kBlocksPerMultiprocessor);
             return launch_kernel(launch.stream, {grid, kThreads}, adamw_kernel<decltype(constant)::kValue, T>, at);
         });
     });
