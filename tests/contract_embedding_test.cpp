@@ -19,7 +19,8 @@ struct Shape {
     std::int64_t columns = 0;
 };
 
-const std::vector<Shape> kShapes{{0, 8}, {1, 1}, {2, 3}, {17, 7}, {3, 64}, {33, 100}, {7, 257}, {300, 33}, {64, 512}};
+const std::vector<Shape> kShapes{{0, 8},    {1, 1},   {2, 3},    {17, 7},   {3, 64},
+                                 {33, 100}, {7, 257}, {300, 33}, {64, 512}, {3, 1100}};
 
 class EmbeddingContract : public ContractTest {
    protected:
@@ -103,21 +104,24 @@ TEST_P(EmbeddingContract, BackwardAddsEveryRowOfEveryToken) {
 
 TEST_P(EmbeddingContract, BackwardOfOneTokenManyTimesIsAsGoodAsF32Sums) {
     constexpr std::int64_t kRows = 1000;
-    ContractRun run(backends());
-    Inputs in = inputs(run, {.rows = kRows, .columns = 33}, 5.6568542F, {.probability = 0.1F, .site = 9});
-    in.tokens = run.input(DataType::kI32, filled(1, kRows, 17));
-    in.positions = run.input(DataType::kI32, filled(1, kRows, kPositions - 1));
-    const ContractOperand dy = run.input(type(), normal(kRows, 33));
-    const ContractOperand dtable = run.input_output(DataType::kF32, HostMatrix(kVocabulary, 33));
-    const ContractOperand dpositions = run.input_output(DataType::kF32, HostMatrix(kPositions, 33));
-    run.run([&](Backend& backend, const ContractPlace& at) {
-        backend.embedding_backward(at(dtable), at(dpositions), at(dy), in.operation(at));
-    });
-    // Partial sums of independent values are of the size of the root of their number.
-    const Tolerance tolerance{.length = kRows, .magnitude = 5.7 * 1.2 * std::sqrt(kRows)};
-    EXPECT_TRUE(run.matches(dtable, tolerance));
-    EXPECT_TRUE(run.matches(dpositions, tolerance));
-    EXPECT_TRUE(same_zeros(run.got(dtable), run.wanted(dtable)));
+    for (const std::int64_t columns : {33, 1032}) {
+        SCOPED_TRACE(columns);
+        ContractRun run(backends());
+        Inputs in = inputs(run, {.rows = kRows, .columns = columns}, 5.6568542F, {.probability = 0.1F, .site = 9});
+        in.tokens = run.input(DataType::kI32, filled(1, kRows, 17));
+        in.positions = run.input(DataType::kI32, filled(1, kRows, kPositions - 1));
+        const ContractOperand dy = run.input(type(), normal(kRows, columns));
+        const ContractOperand dtable = run.input_output(DataType::kF32, HostMatrix(kVocabulary, columns));
+        const ContractOperand dpositions = run.input_output(DataType::kF32, HostMatrix(kPositions, columns));
+        run.run([&](Backend& backend, const ContractPlace& at) {
+            backend.embedding_backward(at(dtable), at(dpositions), at(dy), in.operation(at));
+        });
+        // Partial sums of independent values are of the size of the root of their number.
+        const Tolerance tolerance{.length = kRows, .magnitude = 5.7 * 1.2 * std::sqrt(kRows)};
+        EXPECT_TRUE(run.matches(dtable, tolerance));
+        EXPECT_TRUE(run.matches(dpositions, tolerance));
+        EXPECT_TRUE(same_zeros(run.got(dtable), run.wanted(dtable)));
+    }
 }
 
 using ElementwiseContract = ContractTest;

@@ -177,21 +177,38 @@ __device__ __forceinline__ float dropout_factor(const DropoutDraw& draw, std::in
     return dropout_factor(mask_of(draw), index);
 }
 
+/// The half-words of eight words from number `shift`, below 8, on: the words that hold the first eight of them.
+struct DrawnWords {
+    std::uint32_t words[kOctet];
+};
+__device__ __forceinline__ DrawnWords moved(DrawnWords drawn, unsigned shift) {
+    std::uint32_t* words = drawn.words;
+#pragma unroll
+    for (int i = 0; i < 6; ++i) words[i] = (shift & 4U) != 0 ? words[i + 2] : words[i];
+#pragma unroll
+    for (int i = 0; i < 5; ++i) words[i] = (shift & 2U) != 0 ? words[i + 1] : words[i];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) words[i] = (shift & 1U) != 0 ? (words[i] >> 16) | (words[i + 1] << 16) : words[i];
+    return drawn;
+}
+
 /// The factors of elements [index, index + kOctet); with kWide `index` is a multiple of kOctet, and one draw does.
 template <Access kAccess>
 __device__ __forceinline__ Octet dropout_factors(const DropoutMask& mask, std::int64_t index) {
     if (mask.threshold == 0) return octet_of(1.0F);
+    const std::uint64_t octet = static_cast<std::uint64_t>(index) / kOctet;
+    const auto first = philox(mask.key, octet, 0);
+    DrawnWords drawn{{first[0], first[1], first[2], first[3]}};
+    if constexpr (kAccess == Access::kNarrow) {
+        const auto second = philox(mask.key, octet + 1, 0);
+        drawn = moved({{first[0], first[1], first[2], first[3], second[0], second[1], second[2], second[3]}},
+                      static_cast<unsigned>(index % kOctet));
+    }
     Octet factors;
-    if (kAccess == Access::kWide || index % kOctet == 0) {
-        const auto words = philox(mask.key, static_cast<std::uint64_t>(index) / kOctet, 0);
 #pragma unroll
-        for (int i = 0; i < kOctet; ++i) {
-            const std::uint32_t half = i % 2 == 0 ? words[i / 2] & 0xffffU : words[i / 2] >> 16;
-            factors.v[i] = half >= mask.threshold ? mask.scale : 0.0F;
-        }
-    } else {
-#pragma unroll
-        for (int i = 0; i < kOctet; ++i) factors.v[i] = dropout_factor(mask, index + i);
+    for (int i = 0; i < kOctet; ++i) {
+        const std::uint32_t half = i % 2 == 0 ? drawn.words[i / 2] & 0xffffU : drawn.words[i / 2] >> 16;
+        factors.v[i] = half >= mask.threshold ? mask.scale : 0.0F;
     }
     return factors;
 }

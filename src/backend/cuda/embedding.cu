@@ -8,9 +8,19 @@ namespace duologue::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kBlocksPerMultiprocessor = 16;
-constexpr std::int64_t kRun = 64;         // sorted rows of a block in the backward pass
-constexpr std::int64_t kAlignment = 256;  // bytes, of the workspace's parts
+constexpr int kForwardBlocks = 10;         // of a multiprocessor at once: all of the grid
+constexpr int kBatch = 4;                  // rows that a thread of the backward pass loads at once
+constexpr int kBorderGroups = kOctet;      // of runs, whose borders are summed side by side
+constexpr std::int64_t kShortestRun = 16;  // sorted rows of a thread in the backward pass
+constexpr std::int64_t kMostBorderBytes = std::int64_t{32} << 20;  // longer runs have fewer borders
+constexpr std::int64_t kAlignment = 256;                           // bytes, of the workspace's parts
+
+// Threads (lane, row): whole warps have an octet each of the same row.
+dim3 block_of(std::int64_t width) {
+    const std::int64_t wanted = rounded_up(divided_up(width, kOctet), kWarp);
+    const auto lanes = static_cast<unsigned>(std::min<std::int64_t>(wanted, kThreads));
+    return {lanes, kThreads / lanes};
+}
 
 template <class T>
 struct ForwardOperands {
@@ -26,15 +36,14 @@ struct ForwardOperands {
 };
 
 template <Access kAccess, class T>
-__global__ void __launch_bounds__(kThreads) embedding_forward_kernel(ForwardOperands<T> at) {
-    const std::int64_t octets = (at.width + kOctet - 1) / kOctet;
-    const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
+__global__ void __launch_bounds__(kThreads, kForwardBlocks) embedding_forward_kernel(ForwardOperands<T> at) {
+    const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * kOctet;
+    const std::int64_t count = at.width - column;
+    if (count <= 0) return;
     const DropoutMask mask = mask_of(at.draw);
-    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < at.rows * octets;
-         i += stride) {
-        const std::int64_t row = i / octets;
-        const std::int64_t column = i % octets * kOctet;
-        const std::int64_t count = at.width - column;
+    const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.y;
+    for (std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y; row < at.rows;
+         row += stride) {
         Octet value = load_octet<kAccess>(at.table + at.tokens[row] * at.width + column, count);
         const Octet position = load_octet<kAccess>(at.position_table + at.positions[row] * at.width + column, count);
         const Octet factors = dropout_factors<kAccess>(mask, row * at.width + column);
@@ -61,75 +70,137 @@ struct SortedRows {
     float scale;
     std::int64_t count;
     std::int64_t width;
+    std::int64_t run;  // rows of a run
 };
 
-// A run is kRun sorted rows. A key whose rows all lie inside the run goes to its place in dtable; a key that continues
-// from the run before goes to the run's first border, one that only continues in the run after to its second.
+// Rows [first, first + kBatch) of those before `end`, loaded before any is used.
+struct RowBatch {
+    Octet dy[kBatch];
+    std::int64_t indices[kBatch];    // of their first elements in dy
+    std::int32_t next_keys[kBatch];  // of the row after each; -1 after the last of all
+};
+
+template <Access kAccess, class T>
+__device__ __forceinline__ RowBatch batch_at(const SortedRows<T>& at, std::int64_t first, std::int64_t end,
+                                             std::int64_t column) {
+    RowBatch batch;
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+        const std::int64_t i = min(first + k, end - 1);
+        batch.indices[k] = at.rows[i] * at.width + column;
+        batch.next_keys[k] = i + 1 < at.count ? at.keys[i + 1] : -1;
+    }
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) batch.dy[k] = load_octet<kAccess>(at.dy + batch.indices[k], at.width - column);
+    return batch;
+}
+
+template <Access kAccess>
+__device__ __forceinline__ void add_scaled(float* to, float scale, const Octet& sums, std::int64_t count) {
+    Octet total = load_octet<kAccess>(to, count);
+#pragma unroll
+    for (int j = 0; j < kOctet; ++j) total.v[j] = fmaf(scale, sums.v[j], total.v[j]);
+    store_octet<kAccess>(to, total, count);
+}
+
+// A key whose rows all lie inside of its run goes to its place in dtable; a key that continues from the run before goes
+// to the run's first border, one that only continues in the run after to its second.
 template <Access kAccess, class T>
 __global__ void __launch_bounds__(kThreads) sum_runs_kernel(SortedRows<T> at) {
-    const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * kRun;
-    const std::int64_t end = min(begin + kRun, at.count);
-    const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * kThreads + threadIdx.x) * kOctet;
+    const std::int64_t run = static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
+    const std::int64_t begin = run * at.run;
+    const std::int64_t end = min(begin + at.run, at.count);
+    const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * kOctet;
     const std::int64_t count = at.width - column;
-    if (count <= 0) return;
-    float* border = at.borders + static_cast<std::int64_t>(blockIdx.x) * 2 * at.width + column;
+    if (count <= 0 || begin >= end) return;
     const DropoutMask mask = mask_of(at.draw);
+    float* border = at.borders + run * 2 * at.width + column;
+    std::int32_t key = at.keys[begin];
+    bool began_before = begin > 0 && at.keys[begin - 1] == key;
     Octet sums = octet_of(0.0F);
-    std::int64_t first = begin;  // of the present key
-    for (std::int64_t i = begin; i < end; ++i) {
-        const std::int64_t index = at.rows[i] * at.width + column;
-        const Octet dy = load_octet<kAccess>(at.dy + index, count);
-        const Octet factors = dropout_factors<kAccess>(mask, index);
+    for (std::int64_t first = begin; first < end; first += kBatch) {
+        const RowBatch batch = batch_at<kAccess>(at, first, end, column);
 #pragma unroll
-        for (int j = 0; j < kOctet; ++j) sums.v[j] = fmaf(factors.v[j], dy.v[j], sums.v[j]);
-        const bool key_ends = i + 1 == at.count || at.keys[i + 1] != at.keys[i];
-        if (!key_ends && i + 1 < end) continue;
-        const bool key_began_before = first == begin && begin > 0 && at.keys[begin - 1] == at.keys[begin];
-        if (key_began_before) {
-            store_octet<kAccess>(border, sums, count);
-        } else if (!key_ends) {
-            store_octet<kAccess>(border + at.width, sums, count);
-        } else {
-            float* to = at.dtable + at.keys[i] * at.width + column;
-            Octet total = load_octet<kAccess>(to, count);
+        for (int k = 0; k < kBatch; ++k) {
+            if (first + k >= end) break;
+            const Octet factors = dropout_factors<kAccess>(mask, batch.indices[k]);
 #pragma unroll
-            for (int j = 0; j < kOctet; ++j) total.v[j] = fmaf(at.scale, sums.v[j], total.v[j]);
-            store_octet<kAccess>(to, total, count);
+            for (int j = 0; j < kOctet; ++j) sums.v[j] = fmaf(factors.v[j], batch.dy[k].v[j], sums.v[j]);
+            const bool key_ends = batch.next_keys[k] != key;
+            if (!key_ends && first + k + 1 < end) continue;
+            if (began_before) {
+                store_octet<kAccess>(border, sums, count);
+            } else if (!key_ends) {
+                store_octet<kAccess>(border + at.width, sums, count);
+            } else {
+                add_scaled<kAccess>(at.dtable + key * at.width + column, at.scale, sums, count);
+            }
+            sums = octet_of(0.0F);
+            key = batch.next_keys[k];
+            began_before = false;
         }
-        sums = octet_of(0.0F);
-        first = i + 1;
     }
 }
 
-// The keys that begin in one run and end in a later one: run by run.
+// The first borders of the runs after `run` that go on with `key`: of every kBorderGroups-th of them.
 template <Access kAccess, class T>
-__global__ void __launch_bounds__(kThreads) sum_borders_kernel(SortedRows<T> at) {
-    const std::int64_t run = blockIdx.x;
-    const std::int64_t end = (run + 1) * kRun;
-    const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * kThreads + threadIdx.x) * kOctet;
-    const std::int64_t count = at.width - column;
-    if (count <= 0 || end >= at.count || at.keys[end] != at.keys[end - 1]) return;
-    const std::int32_t key = at.keys[end - 1];
-    const bool began_before = run > 0 && at.keys[run * kRun] == key && at.keys[run * kRun - 1] == key;
-    if (began_before) return;
-    Octet sums = load_octet<kAccess>(at.borders + (run * 2 + 1) * at.width + column, count);
-    for (std::int64_t next = run + 1; next * kRun < at.count && at.keys[next * kRun] == key; ++next) {
-        const Octet more = load_octet<kAccess>(at.borders + next * 2 * at.width + column, count);
+__device__ __forceinline__ Octet group_sum(const SortedRows<T>& at, std::int64_t run, std::int32_t key,
+                                           std::int64_t column) {
+    Octet sums = octet_of(0.0F);
+    bool more = true;
+    for (std::int64_t first = run + 1 + threadIdx.y; more; first += kBatch * kBorderGroups) {
+        bool goes_on[kBatch];
 #pragma unroll
-        for (int j = 0; j < kOctet; ++j) sums.v[j] += more.v[j];
+        for (int k = 0; k < kBatch; ++k) {
+            const std::int64_t row = (first + k * kBorderGroups) * at.run;
+            goes_on[k] = row < at.count && at.keys[row] == key;
+        }
+#pragma unroll
+        for (int k = 0; k < kBatch; ++k) {
+            if (!goes_on[k]) continue;
+            const float* border = at.borders + (first + k * kBorderGroups) * 2 * at.width + column;
+            const Octet next = load_octet<kAccess>(border, at.width - column);
+#pragma unroll
+            for (int j = 0; j < kOctet; ++j) sums.v[j] += next.v[j];
+        }
+        more = goes_on[kBatch - 1];
     }
-    float* to = at.dtable + key * at.width + column;
-    Octet total = load_octet<kAccess>(to, count);
-#pragma unroll
-    for (int j = 0; j < kOctet; ++j) total.v[j] = fmaf(at.scale, sums.v[j], total.v[j]);
-    store_octet<kAccess>(to, total, count);
+    return sums;
 }
+
+// The keys that begin in one run and end in a later one. Threads (lane, group): a lane has an octet of columns; the
+// groups take the runs in turn, and are then summed one after the other.
+template <Access kAccess, class T>
+__global__ void __launch_bounds__(kWarp* kBorderGroups) sum_borders_kernel(SortedRows<T> at) {
+    __shared__ float shared[kBorderGroups][kOctet][kWarp];
+    const std::int64_t run = blockIdx.x;
+    const std::int64_t begin = run * at.run;
+    const std::int64_t end = begin + at.run;
+    if (end >= at.count || at.keys[end] != at.keys[end - 1]) return;
+    const std::int32_t key = at.keys[end - 1];
+    const bool began_before = run > 0 && at.keys[begin] == key && at.keys[begin - 1] == key;
+    if (began_before) return;
+    const std::int64_t first = (static_cast<std::int64_t>(blockIdx.y) * kWarp + threadIdx.x) * kOctet;
+    const Octet sums = first < at.width ? group_sum<kAccess>(at, run, key, first) : octet_of(0.0F);
+#pragma unroll
+    for (int j = 0; j < kOctet; ++j) shared[threadIdx.y][j][threadIdx.x] = sums.v[j];
+    __syncthreads();
+    // Thread (lane, j) finishes column j of the lane's octet.
+    const std::int64_t column = first + threadIdx.y;
+    if (column >= at.width) return;
+    float total = at.borders[(run * 2 + 1) * at.width + column];
+    for (int group = 0; group < kBorderGroups; ++group) total += shared[group][threadIdx.y][threadIdx.x];
+    float* to = at.dtable + key * at.width + column;
+    *to = fmaf(at.scale, total, *to);
+}
+static_assert(kBorderGroups == kOctet, "a block's groups finish the octet's columns");
 
 std::int64_t aligned(std::int64_t bytes) { return rounded_up(bytes, kAlignment); }
 
 // The workspace of a backward pass: rows numbered, sorted keys, sorted rows, borders, and what the sort itself takes.
 struct BackwardRoom {
     std::int64_t numbers_bytes = 0;  // of each of the first three
+    std::int64_t run = kShortestRun;
     std::int64_t borders_bytes = 0;
     std::size_t sort_bytes = 0;
 
@@ -148,8 +219,12 @@ cudaError_t sort_rows(void* room, std::size_t& room_bytes, const std::int32_t* k
 }
 
 BackwardRoom room_of(std::int64_t rows, std::int64_t columns) {
-    BackwardRoom room{.numbers_bytes = aligned(rows * static_cast<std::int64_t>(sizeof(std::int32_t))),
-                      .borders_bytes = aligned(divided_up(rows, kRun) * 2 * columns * 4)};
+    BackwardRoom room{.numbers_bytes = aligned(rows * static_cast<std::int64_t>(sizeof(std::int32_t)))};
+    const auto borders_bytes = [&] {
+        return aligned(divided_up(rows, room.run) * 2 * columns * static_cast<std::int64_t>(sizeof(float)));
+    };
+    while (room.run < rows && borders_bytes() > kMostBorderBytes) room.run *= 2;
+    room.borders_bytes = borders_bytes();
     const cudaError_t status =
         sort_rows(nullptr, room.sort_bytes, nullptr, nullptr, nullptr, nullptr, rows, kKeyBits, nullptr);
     if (status != cudaSuccess) room.sort_bytes = 0;  // the sort itself will tell
@@ -192,13 +267,17 @@ cudaError_t sum_rows_by_key(const Launch& launch, const Tensor& dtable, const Te
                                    .draw = draw,
                                    .scale = scale,
                                    .count = rows,
-                                   .width = width};
-            const dim3 grid(static_cast<unsigned>(divided_up(rows, kRun)),
-                            static_cast<unsigned>(divided_up(width, kThreads * kOctet)));
-            const LaunchShape shape{grid, kThreads};
-            const cudaError_t ran = launch_kernel(launch.stream, shape, sum_runs_kernel<kAccess, T>, at);
+                                   .width = width,
+                                   .run = room.run};
+            const dim3 block = block_of(width);
+            const dim3 grid(static_cast<unsigned>(divided_up(rows, room.run * block.y)),
+                            static_cast<unsigned>(divided_up(width, block.x * kOctet)));
+            const cudaError_t ran = launch_kernel(launch.stream, {grid, block}, sum_runs_kernel<kAccess, T>, at);
             if (ran != cudaSuccess) return ran;
-            return launch_kernel(launch.stream, shape, sum_borders_kernel<kAccess, T>, at);
+            const dim3 border_grid(static_cast<unsigned>(divided_up(rows, room.run)),
+                                   static_cast<unsigned>(divided_up(width, kWarp * kOctet)));
+            return launch_kernel(launch.stream, {border_grid, dim3(kWarp, kBorderGroups)},
+                                 sum_borders_kernel<kAccess, T>, at);
         });
     });
 }
@@ -219,9 +298,10 @@ cudaError_t embedding_forward(const Launch& launch, const Tensor& y, const Embed
                                         .scale = operation.scale,
                                         .rows = y.rows,
                                         .width = y.columns};
-            const std::int64_t octets = y.rows * divided_up(y.columns, kOctet);
-            const unsigned grid = grid_for(launch, octets, kThreads, kBlocksPerMultiprocessor);
-            return launch_kernel(launch.stream, {grid, kThreads}, embedding_forward_kernel<decltype(access)::kValue, T>,
+            const dim3 block = block_of(y.columns);
+            const auto chunks = static_cast<unsigned>(divided_up(y.columns, block.x * kOctet));
+            const dim3 grid(grid_for(launch, y.rows, static_cast<int>(block.y), kForwardBlocks), chunks);
+            return launch_kernel(launch.stream, {grid, block}, embedding_forward_kernel<decltype(access)::kValue, T>,
                                  at);
         });
     });
