@@ -224,6 +224,22 @@ __device__ __forceinline__ float warp_sum(float value) {
     return value;
 }
 
+/// The sum of `count` values that lie `stride` apart, in the first row of a block of kWarp columns and kSlices rows: a
+/// row takes every kSlices-th value, and the rows' sums are added one after the other. All threads have to come.
+inline constexpr int kSlices = 8;
+__device__ __forceinline__ float sliced_sum(const float* values, std::int64_t count, std::int64_t stride) {
+    __shared__ float slices[kSlices][kWarp];
+    float sum = 0.0F;
+#pragma unroll 8
+    for (std::int64_t i = threadIdx.y; i < count; i += kSlices) sum += values[i * stride];
+    slices[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    float total = 0.0F;
+#pragma unroll
+    for (int slice = 0; slice < kSlices; ++slice) total += slices[slice][threadIdx.x];
+    return total;
+}
+
 __device__ __forceinline__ float warp_max(float value) {
 #pragma unroll
     for (int offset = kWarp / 2; offset > 0; offset /= 2) {

@@ -7,6 +7,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kTotalBlocks = 1024;  // fixed, so that the order does not depend on the card
+constexpr int kBatch = 4;           // quads that a thread loads at once
 constexpr int kColumnGroups = 8;    // row groups of a column_sum block
 constexpr int kColumnTile = kWarp * kOctet;
 constexpr int kRowChunk = 256;  // rows of a column_sum block
@@ -24,20 +25,29 @@ __device__ __forceinline__ float block_sum(float value) {
 }
 
 template <bool kSquares>
+__device__ __forceinline__ void add_terms(Quad& sums, const Quad& values) {
+#pragma unroll
+    for (int j = 0; j < kQuad; ++j) sums.v[j] += kSquares ? values.v[j] * values.v[j] : values.v[j];
+}
+
+// kWide: x begins at a multiple of 16 bytes, whatever its length. Which thread adds which elements, and in which order,
+// is the same with kNarrow.
+template <Access kAccess, bool kSquares>
 __global__ void __launch_bounds__(kThreads)
     partial_sums_kernel(float* partials, const float* x, std::int64_t elements) {
-    constexpr std::int64_t kStride = static_cast<std::int64_t>(kTotalBlocks) * kThreads;
-    float sums[4] = {};
-    std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-    for (; i + 3 * kStride < elements; i += 4 * kStride) {
+    constexpr std::int64_t kStride = static_cast<std::int64_t>(kTotalBlocks) * kThreads * kQuad;
+    Quad sums = {};
+    std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kQuad;
+    for (; i + (kBatch - 1) * kStride + kQuad <= elements; i += kBatch * kStride) {
+        Quad values[kBatch];
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-            const float value = x[i + j * kStride];
-            sums[j] += kSquares ? value * value : value;
-        }
+        for (int k = 0; k < kBatch; ++k) values[k] = load_quad<kAccess>(x + i + k * kStride, kQuad);
+#pragma unroll
+        for (int k = 0; k < kBatch; ++k) add_terms<kSquares>(sums, values[k]);
     }
-    for (; i < elements; i += kStride) sums[0] += kSquares ? x[i] * x[i] : x[i];
-    const float total = block_sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    for (; i + kQuad <= elements; i += kStride) add_terms<kSquares>(sums, load_quad<kAccess>(x + i, kQuad));
+    if (i < elements) add_terms<kSquares>(sums, load_quad<Access::kNarrow>(x + i, elements - i));
+    const float total = block_sum((sums.v[0] + sums.v[1]) + (sums.v[2] + sums.v[3]));
     if (threadIdx.x == 0) partials[blockIdx.x] = total;
 }
 
@@ -51,8 +61,12 @@ __global__ void __launch_bounds__(kThreads) total_kernel(float* y, const float* 
 template <bool kSquares>
 cudaError_t total(const Launch& launch, const Tensor& y, const Tensor& x, Write write) {
     auto* partials = static_cast<float*>(launch.workspace.data);
-    const cudaError_t status = launch_kernel(launch.stream, {kTotalBlocks, kThreads}, partial_sums_kernel<kSquares>,
-                                             partials, x.as<float>(), x.elements());
+    const bool wide = reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0;
+    const cudaError_t status = with_access(wide ? Access::kWide : Access::kNarrow, [&](auto access) {
+        return launch_kernel(launch.stream, {kTotalBlocks, kThreads},
+                             partial_sums_kernel<decltype(access)::kValue, kSquares>, partials, x.as<float>(),
+                             x.elements());
+    });
     if (status != cudaSuccess) return status;
     return launch_kernel(launch.stream, {1, kThreads}, total_kernel, y.as<float>(), partials, write);
 }
@@ -86,12 +100,11 @@ __global__ void __launch_bounds__(kThreads)
 }
 static_assert(kColumnGroups == kOctet, "a block's groups finish the octet's columns");
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kWarp* kSlices)
     column_total_kernel(float* db, const float* partials, std::int64_t chunks, std::int64_t columns, Write write) {
-    const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-    if (column >= columns) return;
-    float total = 0.0F;
-    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) total += partials[chunk * columns + column];
+    const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kWarp + threadIdx.x;
+    const float total = sliced_sum(partials + column, column < columns ? chunks : 0, columns);
+    if (threadIdx.y != 0 || column >= columns) return;
     db[column] = total + (write == Write::kAccumulate ? db[column] : 0.0F);
 }
 
@@ -125,9 +138,9 @@ cudaError_t column_sum(const Launch& launch, const Tensor& db, const Tensor& dy,
         });
         if (status != cudaSuccess) return status;
     }
-    const auto blocks = static_cast<unsigned>(divided_up(columns, kThreads));
-    return launch_kernel(launch.stream, {blocks, kThreads}, column_total_kernel, db.as<float>(), partials, chunks,
-                         columns, write);
+    const auto blocks = static_cast<unsigned>(divided_up(columns, kWarp));
+    return launch_kernel(launch.stream, {blocks, dim3(kWarp, kSlices)}, column_total_kernel, db.as<float>(), partials,
+                         chunks, columns, write);
 }
 
 }  // namespace duologue::cuda
