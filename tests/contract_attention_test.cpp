@@ -59,6 +59,32 @@ TEST_P(AttentionContract, RandomLengthsAndHeads) {
     }
 }
 
+// Where kernels divide sequences: strips of 16 rows, tiles of 64; and the widths of heads that they take.
+TEST_P(AttentionContract, LengthsAroundThoseOfTiles) {
+    const Lengths around{1, 15, 16, 17, 63, 64, 65};
+    for (const std::int64_t width : {16, 48, 64, 128}) {
+        for (const Causal causal : {Causal::kNo, Causal::kYes}) {
+            AttentionProblem problem = self_attention(around, {.heads = 2, .width = width}, causal);
+            problem.layout = width == 64 ? Layout::kAlignedSlice : Layout::kPacked;
+            expect_like_the_reference(problem);
+        }
+    }
+    for (const Causal causal : {Causal::kNo, Causal::kYes}) {
+        expect_like_the_reference(self_attention({128, 0, 200, 31}, {2, 64}, causal));
+    }
+}
+
+TEST_P(AttentionContract, CrossAttentionBetweenShortAndLongSequences) {
+    const std::vector<std::pair<Lengths, Lengths>> both{
+        {{1, 65, 0, 16, 200}, {130, 64, 70, 17, 3}}, {{33, 0, 150, 7}, {20, 0, 129, 64}}, {{0, 0}, {5, 80}}};
+    for (const auto& [queries, keys] : both) {
+        for (const std::int64_t width : {32, 64, 112}) {
+            expect_like_the_reference(
+                {.queries = queries, .keys = keys, .heads = {2, width}, .layout = Layout::kAlignedSlice});
+        }
+    }
+}
+
 // The form of training's micro-batches: no sequence is empty, and the last has a whole number of tiles.
 TEST_P(AttentionContract, TiledPacking) {
     const std::vector<std::pair<Lengths, Lengths>> both{

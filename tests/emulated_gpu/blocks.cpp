@@ -24,13 +24,16 @@ constexpr std::size_t kStackBytes = std::size_t{64} << 10;
 constexpr std::size_t kColours = 61;
 constexpr std::size_t kColourBytes = 576;
 
-[[noreturn]] void refuse(const char* why) {
-    std::fprintf(stderr, "emulated GPU: block (%u,%u,%u), thread (%u,%u,%u): %s\n", blockIdx.x, blockIdx.y, blockIdx.z,
-                 threadIdx.x, threadIdx.y, threadIdx.z, why);
-    std::abort();
-}
-
 enum class State : std::uint8_t { kReady, kAtWarpBarrier, kAtBlockBarrier, kDone };
+
+// 16 bytes on their way to shared memory.
+struct Copy {
+    void* to = nullptr;
+    const void* from = nullptr;
+    std::size_t bytes = 0;
+    std::size_t group = 0;
+};
+constexpr std::size_t kCopyBytes = 16;
 
 // A thread: where it goes on, and what it waits for. Its stack outlives it, and serves the next block's.
 struct Fiber {
@@ -40,11 +43,13 @@ struct Fiber {
     bool begun = false;
     uint3 index = {};
     State state = State::kDone;
-    unsigned exchange = 0;  // which of its warp's two boards its next shuffle uses
+    unsigned exchange = 0;       // which of its warp's two boards its next exchange uses
+    std::vector<Copy> copies;    // that it has not waited for
+    std::size_t copy_group = 0;  // of those that it begins
 };
 
 // What the lanes of a warp show each other. Two in turn: a lane writes to one while slower ones still read the other.
-using Board = std::uint32_t[2][kWarp];
+using Board = Words[2][kWarp];
 struct Boards {
     Board lanes = {};
 };
@@ -104,6 +109,7 @@ class Processor {
             fibers_[i]->index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
             fibers_[i]->state = State::kReady;
             fibers_[i]->exchange = 0;
+            fibers_[i]->copy_group = 0;
         }
         const unsigned warps = (threads_ + kWarp - 1) / kWarp;
         while (true) {
@@ -169,6 +175,7 @@ Processor& processor() {
 void Processor::live() {
     while (true) {
         (*processor().thread_)();
+        if (!processor().current().copies.empty()) refuse("copies to shared memory that nobody waited for");
         processor().wait(State::kDone);
     }
 }
@@ -198,13 +205,47 @@ void warp_barrier(unsigned mask) {
 unsigned lane() { return processor().thread() % kWarp; }
 
 std::uint32_t shuffled(unsigned mask, std::uint32_t bits, unsigned source) {
+    if (mask != kAllLanes) refuse("only whole warps are known here");
+    return exchanged({bits})[source % kWarp][0];
+}
+
+const Words* exchanged(const Words& words) {
     Board& board = processor().board();
     const unsigned side = processor().current().exchange++ % 2;
-    board[side][lane()] = bits;
-    warp_barrier(mask);
-    return board[side][source % kWarp];
+    board[side][lane()] = words;
+    warp_barrier(kAllLanes);
+    return board[side];
 }
 
 float* shared_memory() { return processor().shared(); }
+
+void begin_copy(void* shared, const void* from, int bytes) {
+    if (reinterpret_cast<std::uintptr_t>(shared) % kCopyBytes != 0 ||
+        reinterpret_cast<std::uintptr_t>(from) % kCopyBytes != 0) {
+        refuse("a copy to shared memory that is not aligned");
+    }
+    std::memset(shared, 0xff, kCopyBytes);
+    Fiber& own = processor().current();
+    own.copies.push_back(
+        {.to = shared, .from = from, .bytes = static_cast<std::size_t>(bytes), .group = own.copy_group});
+}
+
+void end_copy_group() { ++processor().current().copy_group; }
+
+void wait_for_copies(std::size_t pending) {
+    Fiber& own = processor().current();
+    std::erase_if(own.copies, [&](const Copy& copy) {
+        if (copy.group + pending >= own.copy_group) return false;
+        std::memset(copy.to, 0, kCopyBytes);
+        std::memcpy(copy.to, copy.from, copy.bytes);
+        return true;
+    });
+}
+
+void refuse(const char* why) {
+    std::fprintf(stderr, "emulated GPU: block (%u,%u,%u), thread (%u,%u,%u): %s\n", blockIdx.x, blockIdx.y, blockIdx.z,
+                 threadIdx.x, threadIdx.y, threadIdx.z, why);
+    std::abort();
+}
 
 }  // namespace emulated_gpu

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -39,8 +40,23 @@ void block_barrier();
 void warp_barrier(unsigned mask);
 /// The bits that lane `source` of the warp gave; waits for all of the warp.
 [[nodiscard]] std::uint32_t shuffled(unsigned mask, std::uint32_t bits, unsigned source);
+/// As many words as a lane shows the others at a time.
+using Words = std::array<std::uint32_t, 6>;
+/// What the lanes of the warp gave, by lane; waits for all of them. Holds until this lane's next exchange.
+[[nodiscard]] const Words* exchanged(const Words& words);
 [[nodiscard]] unsigned lane();
 /// Of the block, NaN before it begins.
 [[nodiscard]] float* shared_memory();
+
+/// Copies 16 bytes when the thread waits for them, the first `bytes` from memory, the others 0. Until then they are
+/// NaN.
+void begin_copy(void* shared, const void* from, int bytes);
+/// Makes a group of the copies begun since the last.
+void end_copy_group();
+/// Waits for all groups of the thread but the last `pending`.
+void wait_for_copies(std::size_t pending);
+
+/// Ends the process, saying which thread did what.
+[[noreturn]] void refuse(const char* why);
 
 }  // namespace emulated_gpu

@@ -37,6 +37,11 @@ Value __shfl_xor_sync(unsigned mask, Value value, int distance) {
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
 inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 
+// The low word of the two shifted right by the last five bits of `shift`.
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
+    return static_cast<unsigned>((std::uint64_t{high} << 32 | low) >> (shift % 32));
+}
+
 template <class Value>
 constexpr Value min(Value a, Value b) {
     return b < a ? b : a;

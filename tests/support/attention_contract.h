@@ -50,10 +50,13 @@ inline HostMatrix offsets_of(const Lengths& lengths) {
 }
 
 inline std::string told(const AttentionProblem& problem) {
-    return fmt::format(
-        "queries [{}] keys [{}] H {} D {} {} {}{}", fmt::join(problem.queries, " "), fmt::join(problem.keys, " "),
-        problem.heads.heads, problem.heads.width, problem.causal == Causal::kYes ? "causal" : "full",
-        problem.layout == Layout::kPacked ? "packed" : "strided", problem.packing == Packing::kTiled ? " tiled" : "");
+    return fmt::format("queries [{}] keys [{}] H {} D {} {} {}{}", fmt::join(problem.queries, " "),
+                       fmt::join(problem.keys, " "), problem.heads.heads, problem.heads.width,
+                       problem.causal == Causal::kYes ? "causal" : "full",
+                       problem.layout == Layout::kPacked    ? "packed"
+                       : problem.layout == Layout::kStrided ? "strided"
+                                                            : "aligned slice",
+                       problem.packing == Packing::kTiled ? " tiled" : "");
 }
 
 inline AttentionProblem self_attention(const Lengths& lengths, const Heads& heads, Causal causal) {

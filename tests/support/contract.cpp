@@ -18,11 +18,26 @@ constexpr std::int64_t kGuardBytes = 256;  // as large as the alignment, so that
 constexpr std::byte kCanary{0xc5};
 constexpr std::byte kPoison{0xff};  // NaN as f32 and as bf16, -1 as i32
 // A strided operand is a slice of columns in the middle of a wider matrix.
-constexpr std::int64_t kColumnsBefore = 3;
-constexpr std::int64_t kColumnsAfter = 5;
+struct Surroundings {
+    std::int64_t columns_before = 0;
+    std::int64_t columns_after = 0;
+};
+
+Surroundings surroundings_of(Layout layout) {
+    switch (layout) {
+        case Layout::kPacked:
+            return {};
+        case Layout::kStrided:
+            return {.columns_before = 3, .columns_after = 5};
+        case Layout::kAlignedSlice:
+            return {.columns_before = 8, .columns_after = 16};
+    }
+    fail(ErrorCode::kInternal, "unknown layout {}", static_cast<int>(layout));
+}
 
 std::int64_t row_stride(const HostMatrix& values, Layout layout) {
-    return layout == Layout::kPacked ? values.columns() : kColumnsBefore + values.columns() + kColumnsAfter;
+    const Surroundings beside = surroundings_of(layout);
+    return beside.columns_before + values.columns() + beside.columns_after;
 }
 
 std::size_t memory_bytes(DataType type, const HostMatrix& values, Layout layout) {
@@ -31,7 +46,8 @@ std::size_t memory_bytes(DataType type, const HostMatrix& values, Layout layout)
 
 Tensor view_of(std::byte* memory, DataType type, const HostMatrix& values, Layout layout) {
     const Tensor whole = make_tensor(memory + kGuardBytes, type, values.rows(), row_stride(values, layout));
-    return layout == Layout::kPacked ? whole : whole.column_range(kColumnsBefore, values.columns());
+    return layout == Layout::kPacked ? whole
+                                     : whole.column_range(surroundings_of(layout).columns_before, values.columns());
 }
 
 // The same view in another copy of the memory.

@@ -40,8 +40,9 @@ struct ContractBackends {
     std::unique_ptr<Backend> one_thread;
 };
 
-/// How the elements of an operand lie in memory.
-enum class Layout : std::uint8_t { kPacked, kStrided };
+/// How the elements of an operand lie in memory: one row after the other, or as a slice of the columns of a wider
+/// matrix, where rows begin anywhere or at multiples of 16 bytes (as far as the wider matrix's columns do).
+enum class Layout : std::uint8_t { kPacked, kStrided, kAlignedSlice };
 
 /// A handle of an operand that exists in every place of a ContractRun. Default-constructed: absent everywhere.
 class ContractOperand {

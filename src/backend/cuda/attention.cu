@@ -107,6 +107,10 @@ cudaError_t run(const Launch& launch, const Operands<T>& at, std::int64_t sequen
 
 cudaError_t attention_forward(const Launch& launch, const Tensor& y, const Tensor& stats, const Attention& operation) {
     if (y.rows == 0) return cudaSuccess;
+    if (takes_head(y.type, y.columns / operation.heads) &&
+        access_of({y, operation.q, operation.k, operation.v}) == Access::kWide) {
+        return tensor_core_attention_forward(launch, y, stats, operation);
+    }
     return with_type(y.type, [&](auto element) {
         using T = decltype(element);
         const Operands<T> at{.y = y.as<T>(),

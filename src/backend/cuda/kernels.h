@@ -91,4 +91,12 @@ struct AttentionGradients {
 [[nodiscard]] cudaError_t attention_backward(const Launch& launch, const AttentionGradients& gradients,
                                              const Attention& operation);
 
+// --- tensor_core_attention.cu, tensor_core_attention_backward.cu: what the above do where they take it
+inline constexpr std::int64_t kMaxTensorCoreHeadColumns = 128;
+/// Whether attention on tensor cores takes such heads: bf16, a multiple of 16 columns, kMaxTensorCoreHeadColumns at
+/// most. Its operands' rows have to begin at multiples of 16 bytes.
+[[nodiscard]] bool takes_head(DataType type, std::int64_t head_columns);
+[[nodiscard]] cudaError_t tensor_core_attention_forward(const Launch& launch, const Tensor& y, const Tensor& stats,
+                                                        const Attention& operation);
+
 }  // namespace duologue::cuda

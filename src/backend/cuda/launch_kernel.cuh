@@ -31,7 +31,7 @@ template <class... Parameters>
 
 /// LaunchShape::shared_bytes of this block.
 __device__ __forceinline__ float* launch_shared() {
-    extern __shared__ float memory[];
+    extern __shared__ __align__(16) float memory[];
     return memory;
 }
 
