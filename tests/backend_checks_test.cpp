@@ -130,7 +130,12 @@ TEST_F(BackendChecks, TheNormSaysWhichOperandDoesNotFit) {
                    [&] { backend().residual_norm_forward(f32(3, 4), f32(3, 4), {}, {}, dropping); });
     expect_refused("residual_norm_backward", {"dgamma is f32 1 x 3", "1 x 4"}, [&] {
         backend().residual_norm_backward(
-            f32(3, 4), {}, f32(1, 3), f32(1, 4),
+            {.dx = f32(3, 4), .dgamma = f32(1, 3), .dbeta = f32(1, 4)},
+            {.dy = f32(3, 4), .sum = f32(3, 4), .mean = f32(1, 3), .rstd = f32(1, 3), .gamma = f32(1, 4)});
+    });
+    expect_refused("residual_norm_backward", {"ddelta_sum", "must be absent"}, [&] {
+        backend().residual_norm_backward(
+            {.dx = f32(3, 4), .ddelta_sum = f32(1, 4), .dgamma = f32(1, 4), .dbeta = f32(1, 4)},
             {.dy = f32(3, 4), .sum = f32(3, 4), .mean = f32(1, 3), .rstd = f32(1, 3), .gamma = f32(1, 4)});
     });
 }

@@ -140,9 +140,9 @@ class NormContract : public ContractTest {
         const auto [means, rstds] = statistics(sums);
         const HostMatrix gammas = normal(1, shape.columns);
         const HostMatrix dys = normal(shape.rows, shape.columns);
+        const HostMatrix branches = normal(shape.rows, shape.columns);
         const HostMatrix aboves = normal(shape.rows, shape.columns);
-        const HostMatrix dgammas = normal(1, shape.columns);
-        const HostMatrix dbetas = normal(1, shape.columns);
+        const HostMatrix sums_before = normal(1, shape.columns);
         const ContractOperand dy = dx_in == SumIn::kX ? run.input_output(type(), dys) : run.input(type(), dys);
         const ContractOperand above =
             dx_in == SumIn::kDelta ? run.input_output(type(), aboves) : run.input(type(), aboves);
@@ -152,12 +152,21 @@ class NormContract : public ContractTest {
         const ContractOperand mean = run.input(DataType::kF32, means);
         const ContractOperand rstd = run.input(DataType::kF32, rstds);
         const ContractOperand gamma = run.input(type(), gammas);
-        const ContractOperand ddelta = run.output(type(), shape.rows, shape.columns);
-        const ContractOperand dgamma = run.input_output(DataType::kF32, dgammas);
-        const ContractOperand dbeta = run.input_output(DataType::kF32, dbetas);
+        // With dx in the place of an input ddelta is in that of one, too.
+        const bool in_place = dx_in != SumIn::kItsOwn;
+        const ContractOperand branch = in_place ? run.input_output(type(), branches) : run.input(type(), branches);
+        const ContractOperand ddelta = in_place ? branch : run.output(type(), shape.rows, shape.columns);
+        const ContractOperand dgamma = run.input_output(DataType::kF32, sums_before);
+        const ContractOperand dbeta = run.input_output(DataType::kF32, sums_before);
+        const ContractOperand ddelta_sum = run.input_output(DataType::kF32, sums_before);
         run.run([&](Backend& backend, const ContractPlace& at) {
-            backend.residual_norm_backward(at(dx), at(ddelta), at(dgamma), at(dbeta),
+            backend.residual_norm_backward({.dx = at(dx),
+                                            .ddelta = at(ddelta),
+                                            .ddelta_sum = at(ddelta_sum),
+                                            .dgamma = at(dgamma),
+                                            .dbeta = at(dbeta)},
                                            {.dy = at(dy),
+                                            .dy_branch = at(branch),
                                             .dsum_above = at(above),
                                             .sum = at(sum),
                                             .mean = at(mean),
@@ -165,14 +174,28 @@ class NormContract : public ContractTest {
                                             .gamma = at(gamma),
                                             .dropout = dropout});
         });
-        const BackwardMagnitudes magnitudes = backward_magnitudes(dys, sums, gammas);
+        const BackwardMagnitudes magnitudes = backward_magnitudes(sum_of_sizes(dys, branches), sums, gammas);
         const Tolerance tolerance{.type = type(), .length = shape.columns};
         const HostMatrix dsum_magnitudes = sum_of_sizes(magnitudes.dx, aboves);
         EXPECT_TRUE(run.matches(dx, dsum_magnitudes, tolerance));
         EXPECT_TRUE(run.matches(ddelta, dsum_magnitudes, tolerance));
         EXPECT_TRUE(same_zeros(run.got(ddelta), run.wanted(ddelta)));
-        EXPECT_TRUE(run.matches(dgamma, sum_of_sizes(magnitudes.dgamma, dgammas), {.length = shape.rows}));
-        EXPECT_TRUE(run.matches(dbeta, sum_of_sizes(magnitudes.dbeta, dbetas), {.length = shape.rows}));
+        EXPECT_TRUE(run.matches(dgamma, sum_of_sizes(magnitudes.dgamma, sums_before), {.length = shape.rows}));
+        EXPECT_TRUE(run.matches(dbeta, sum_of_sizes(magnitudes.dbeta, sums_before), {.length = shape.rows}));
+        // A back end may add up ddelta before or after it is rounded to the activation type.
+        EXPECT_TRUE(run.matches(ddelta_sum, sum_of_sizes(column_sums(dsum_magnitudes, dropout), sums_before),
+                                {.type = type(), .length = shape.rows * shape.columns}));
+    }
+
+    // Of the sizes of rows that dropout may have made larger.
+    static HostMatrix column_sums(const HostMatrix& sizes, const Dropout& dropout) {
+        HostMatrix result(1, sizes.columns());
+        for (std::int64_t r = 0; r < sizes.rows(); ++r) {
+            for (std::int64_t c = 0; c < sizes.columns(); ++c) {
+                result[c] += sizes(r, c) / (1.0 - static_cast<double>(dropout.probability));
+            }
+        }
+        return result;
     }
 };
 
@@ -307,7 +330,7 @@ TEST_P(NormContract, BackwardWithoutDeltaAndWithoutAGradientFromAbove) {
         const ContractOperand dbeta = run.input_output(DataType::kF32, HostMatrix(1, shape.columns));
         run.run([&](Backend& backend, const ContractPlace& at) {
             backend.residual_norm_backward(
-                at(dx), {}, at(dgamma), at(dbeta),
+                {.dx = at(dx), .dgamma = at(dgamma), .dbeta = at(dbeta)},
                 {.dy = at(dy), .sum = at(sum), .mean = at(mean), .rstd = at(rstd), .gamma = at(gamma)});
         });
         const BackwardMagnitudes magnitudes = backward_magnitudes(dys, sums, gammas);

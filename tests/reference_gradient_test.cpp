@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "duologue/core/random.h"
+#include "support/compare.h"
 #include "support/gradient_check.h"
 #include "support/reference_backend.h"
 
@@ -59,6 +60,7 @@ TEST_F(ReferenceGradient, OfTheResidualNorm) {
                                .gamma = normal(1, kColumns),
                                .beta = normal(1, kColumns)};
     const Tensor dy = normal(kRows, kColumns);
+    const Tensor branch = normal(kRows, kColumns);
     const Tensor above = normal(kRows, kColumns);
     const Tensor sum = matrix(kRows, kColumns);
     const Tensor y = matrix(kRows, kColumns);
@@ -66,23 +68,29 @@ TEST_F(ReferenceGradient, OfTheResidualNorm) {
     const Tensor rstd = matrix(1, kRows);
     const auto loss = [&] {
         backend().residual_norm_forward(sum, y, mean, rstd, forward);
-        return inner(dy, y) + inner(above, sum);
+        return inner(dy, y) + inner(branch, y) + inner(above, sum);
     };
     (void)loss();
     const Tensor dx = matrix(kRows, kColumns);
     const Tensor ddelta = matrix(kRows, kColumns);
     const Tensor dgamma = matrix(1, kColumns);
     const Tensor dbeta = matrix(1, kColumns);
-    backend().residual_norm_backward(dx, ddelta, dgamma, dbeta,
-                                     {.dy = dy,
-                                      .dsum_above = above,
-                                      .sum = sum,
-                                      .mean = mean,
-                                      .rstd = rstd,
-                                      .gamma = forward.gamma,
-                                      .dropout = forward.dropout});
+    const Tensor ddelta_sum = matrix(1, kColumns);
+    backend().residual_norm_backward(
+        {.dx = dx, .ddelta = ddelta, .ddelta_sum = ddelta_sum, .dgamma = dgamma, .dbeta = dbeta},
+        {.dy = dy,
+         .dy_branch = branch,
+         .dsum_above = above,
+         .sum = sum,
+         .mean = mean,
+         .rstd = rstd,
+         .gamma = forward.gamma,
+         .dropout = forward.dropout});
     EXPECT_TRUE(is_gradient(loss, forward.x, load(dx)));
     EXPECT_TRUE(is_gradient(loss, forward.delta, load(ddelta)));
+    const Tensor column_sum = matrix(1, kColumns);
+    backend().column_sum(column_sum, ddelta, Write::kOverwrite);
+    EXPECT_TRUE(close(load(ddelta_sum), load(column_sum), {.length = kRows}));
     EXPECT_TRUE(is_gradient(loss, forward.gamma, load(dgamma)));
     EXPECT_TRUE(is_gradient(loss, forward.beta, load(dbeta)));
 }

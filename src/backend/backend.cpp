@@ -164,26 +164,37 @@ void Backend::residual_norm_forward(const Tensor& sum, const Tensor& y, const Te
     do_residual_norm_forward(sum, y, mean, rstd, operation);
 }
 
-void Backend::residual_norm_backward(const Tensor& dx, const Tensor& ddelta, const Tensor& dgamma, const Tensor& dbeta,
-                                     const ResidualNormBackward& operation) {
+void Backend::residual_norm_backward(const ResidualNormGradients& gradients, const ResidualNormBackward& operation) {
     const OperandChecks check("residual_norm_backward", addresses());
-    const auto& [dy, above, sum, mean, rstd, gamma, dropout] = operation;
+    const auto& [dx, ddelta, ddelta_sum, dgamma, dbeta] = gradients;
+    const auto& [dy, branch, above, sum, mean, rstd, gamma, dropout] = operation;
     check_residual_norm_shapes(check, dy, gamma);
     check.matrix({"dx", dx}, dy.type, dy.rows, dy.columns);
     check.matrix({"sum", sum}, dy.type, dy.rows, dy.columns);
+    if (!branch.empty()) check.matrix({"dy_branch", branch}, dy.type, dy.rows, dy.columns);
     if (!above.empty()) check.matrix({"dsum_above", above}, dy.type, dy.rows, dy.columns);
     if (!ddelta.empty()) check.matrix({"ddelta", ddelta}, dy.type, dy.rows, dy.columns);
     check.vector({"mean", mean}, DataType::kF32, dy.rows);
     check.vector({"rstd", rstd}, DataType::kF32, dy.rows);
     check.vector({"dgamma", dgamma}, DataType::kF32, dy.columns);
     check.vector({"dbeta", dbeta}, DataType::kF32, dy.columns);
+    if (ddelta.empty()) {
+        check.absent({"ddelta_sum", ddelta_sum});
+    } else if (!ddelta_sum.empty()) {
+        check.vector({"ddelta_sum", ddelta_sum}, DataType::kF32, dy.columns);
+    }
     check.probability(dropout.probability);
     check.separate_or_same({"dx", dx}, {{"dy", dy}, {"dsum_above", above}});
-    check.separate({"dx", dx}, {{"sum", sum}, {"mean", mean}, {"rstd", rstd}, {"gamma", gamma}});
+    check.separate({"dx", dx}, {{"dy_branch", branch}, {"sum", sum}, {"mean", mean}, {"rstd", rstd}, {"gamma", gamma}});
+    check.separate_or_same({"ddelta", ddelta}, {{"dy_branch", branch}});
     check.separate({"ddelta", ddelta}, {{"dx", dx}, {"dy", dy}, {"dsum_above", above}, {"sum", sum}, {"gamma", gamma}});
-    check.separate({"dgamma", dgamma}, {{"dx", dx}, {"ddelta", ddelta}, {"dbeta", dbeta}, {"dy", dy}, {"sum", sum}});
-    check.separate({"dbeta", dbeta}, {{"dx", dx}, {"ddelta", ddelta}, {"dy", dy}, {"sum", sum}});
-    do_residual_norm_backward(dx, ddelta, dgamma, dbeta, operation);
+    for (const Tensor& total : {dgamma, dbeta, ddelta_sum}) {
+        check.separate({"a sum over rows", total},
+                       {{"dx", dx}, {"ddelta", ddelta}, {"dy", dy}, {"dy_branch", branch}, {"sum", sum}});
+    }
+    check.separate({"dgamma", dgamma}, {{"dbeta", dbeta}, {"ddelta_sum", ddelta_sum}});
+    check.separate({"dbeta", dbeta}, {{"ddelta_sum", ddelta_sum}});
+    do_residual_norm_backward(gradients, operation);
 }
 
 // --- embedding

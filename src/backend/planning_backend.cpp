@@ -61,8 +61,8 @@ class CountingBackend final : public PlanningBackend {
 
     void do_residual_norm_forward(const Tensor& /*sum*/, const Tensor& /*y*/, const Tensor& /*mean*/,
                                   const Tensor& /*rstd*/, const ResidualNorm& /*operation*/) override {}
-    void do_residual_norm_backward(const Tensor& /*dx*/, const Tensor& /*ddelta*/, const Tensor& /*dgamma*/,
-                                   const Tensor& /*dbeta*/, const ResidualNormBackward& /*operation*/) override {}
+    void do_residual_norm_backward(const ResidualNormGradients& /*gradients*/,
+                                   const ResidualNormBackward& /*operation*/) override {}
 
     void do_attention_forward(const Tensor& /*y*/, const Tensor& /*stats*/, const Attention& operation) override {
         counts_.attention_flops += attention_flops(operation);

@@ -39,11 +39,11 @@ struct ProjectionGradients {
     Tensor dkv;  ///< [M,2C], may be strided
 };
 
-/// dq and dkv from ddelta [N,C], through the output projection `out`.
+/// dq and dkv from ddelta [N,C], through the output projection `out`, whose bias is the seam's.
 void attend_backward(const BackwardPass& pass, const Attention& operation, const Linear& out, const Attended& attended,
                      const ProjectionGradients& gradients, const Tensor& ddelta) {
     const std::int64_t width = attended.y.columns;
-    linear_weight_gradients(pass, out, ddelta, attended.y);
+    linear_weight_gradient(pass, out, ddelta, attended.y);
     const Tensor dy = pass.activations(attended.y.rows, width);
     linear_input_gradient(pass, out, dy, ddelta);
     const Tensor scratch = pass.arena.allocate_vector(DataType::kU8, pass.backend.attention_scratch_bytes(operation));
@@ -89,7 +89,7 @@ void self_attention_backward(const BackwardPass& pass, const SelfAttention& laye
                      {.q = offsets, .kv = offsets}, layer.shape.dropout);
     attend_backward(pass, operation, layer.out, {.y = saved.y, .stats = saved.stats},
                     {.dq = dqkv.column_range(0, width), .dkv = dqkv.column_range(width, 2 * width)}, ddelta);
-    linear_weight_gradients(pass, layer.qkv, dqkv, saved.x);
+    linear_gradients(pass, layer.qkv, dqkv, saved.x);
     linear_input_gradient(pass, layer.qkv, dx, dqkv);
 }
 
@@ -129,9 +129,9 @@ void cross_attention_backward(const BackwardPass& pass, const CrossAttention& la
     const Attention operation =
         operation_of(layer.shape, saved.q, saved.kv, {.q = offsets, .kv = memory.offsets}, layer.shape.dropout);
     attend_backward(pass, operation, layer.out, {.y = saved.y, .stats = saved.stats}, {.dq = dq, .dkv = dkv}, ddelta);
-    linear_weight_gradients(pass, layer.q, dq, saved.x);
+    linear_gradients(pass, layer.q, dq, saved.x);
     linear_input_gradient(pass, layer.q, dx, dq);
-    linear_weight_gradients(pass, layer.kv, dkv, memory.rows);
+    linear_gradients(pass, layer.kv, dkv, memory.rows);
     pass.backend.matmul(dmemory, {.a = dkv, .b = pass.weights[layer.kv.weight], .write = Write::kAccumulate});
 }
 

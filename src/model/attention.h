@@ -20,6 +20,8 @@ struct SelfAttention {
     AttentionShape shape;
     Linear qkv;  ///< [3C,C]: queries, keys, values
     Linear out;  ///< [C,C]
+
+    [[nodiscard]] const Linear& last() const { return out; }
 };
 
 struct SelfAttentionSaved {
@@ -34,7 +36,7 @@ struct SelfAttentionSaved {
 /// delta [N,C] from x [N,C].
 [[nodiscard]] Tensor self_attention_forward(const ForwardPass& pass, const SelfAttention& layer, const Tensor& x,
                                             const Offsets& offsets, SelfAttentionSaved& saved);
-/// dx [N,C] from ddelta [N,C]; dx may be ddelta itself.
+/// dx [N,C] from ddelta [N,C], whose sum over rows, the gradient of out's bias, is the seam's; dx may be ddelta itself.
 void self_attention_backward(const BackwardPass& pass, const SelfAttention& layer, const SelfAttentionSaved& saved,
                              const Offsets& offsets, const Tensor& dx, const Tensor& ddelta);
 
@@ -43,6 +45,8 @@ struct CrossAttention {
     Linear q;    ///< [C,C]
     Linear kv;   ///< [2C,C]: keys, values
     Linear out;  ///< [C,C]
+
+    [[nodiscard]] const Linear& last() const { return out; }
 };
 
 /// The encoder's output, M packed rows.
@@ -64,7 +68,8 @@ struct CrossAttentionSaved {
 /// delta [N,C] from x [N,C] and the encoder's output.
 [[nodiscard]] Tensor cross_attention_forward(const ForwardPass& pass, const CrossAttention& layer, const Tensor& x,
                                              const Offsets& offsets, const Memory& memory, CrossAttentionSaved& saved);
-/// dx [N,C] from ddelta [N,C]; dx may be ddelta itself. dmemory f32 [M,C] +=: f32 because every layer adds to it.
+/// dx [N,C] from ddelta [N,C], whose sum over rows, the gradient of out's bias, is the seam's; dx may be ddelta itself.
+/// dmemory f32 [M,C] +=: f32 because every layer adds to it.
 void cross_attention_backward(const BackwardPass& pass, const CrossAttention& layer, const CrossAttentionSaved& saved,
                               const Offsets& offsets, const Memory& memory, const Tensor& dx, const Tensor& dmemory,
                               const Tensor& ddelta);

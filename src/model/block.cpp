@@ -31,6 +31,7 @@ class PartDeclarer {
         const bool post = config_.norm == NormPlacement::kPost;
         part.seam.norm = post ? declare_norm(table_, name + "_norm", config_.width) : next_;
         part.layer = declare_layer(table_, name);
+        part.seam.delta_bias = part.layer.last().bias;
         part.finished = table_.entries().size();
         if (!post) next_ = declare_norm(table_, name + "_norm", config_.width);
         return part;
@@ -85,17 +86,16 @@ Stream block_forward(const ForwardPass& pass, const Block& block, const StackInp
 
 /// Takes the gradient back over a part: its seam, its layer (`layer_backward(dx, ddelta)`), and their junction.
 template <class Layer, class LayerBackward>
-void part_backward(const BackwardPass& pass, const Part<Layer>& part, const NormSaved& saved,
-                   const StreamGradient& gradient, const EntriesFinished& on_finished,
-                   const LayerBackward& layer_backward) {
+void part_backward(const BackwardPass& pass, const Part<Layer>& part, const NormSaved& saved, StreamGradient& gradient,
+                   const EntriesFinished& on_finished, const LayerBackward& layer_backward) {
     seam_backward(pass, part.seam, saved, gradient);
     layer_backward(part_input_gradient(part.seam, gradient), gradient.branch);
-    join_branch(pass, part.seam, gradient);
+    join_branch(part.seam, gradient);
     on_finished(part.finished);
 }
 
 void block_backward(const BackwardPass& pass, const Block& block, const StackInput& input, const BlockSaved& saved,
-                    const StreamGradient& gradient, const Tensor& dmemory, const EntriesFinished& on_finished) {
+                    StreamGradient& gradient, const Tensor& dmemory, const EntriesFinished& on_finished) {
     part_backward(pass, block.feed_forward, saved.feed_forward.norm, gradient, on_finished,
                   [&](const Tensor& dx, const Tensor& ddelta) {
                       feed_forward_backward(pass, block.feed_forward.layer, saved.feed_forward.layer, dx, ddelta);
@@ -142,7 +142,7 @@ Tensor stack_forward(const ForwardPass& pass, const Stack& stack, const StackInp
 
 Tensor stack_backward(const BackwardPass& pass, const Stack& stack, const StackInput& input, const StackSaved& saved,
                       const Tensor& dy, const Tensor& dmemory, const EntriesFinished& on_finished) {
-    StreamGradient gradient{.normed = dy, .sum = {}, .branch = pass.activations(dy.rows, dy.columns)};
+    StreamGradient gradient{.normed = dy, .through = {}, .sum = {}, .branch = pass.activations(dy.rows, dy.columns)};
     if (stack.opening_norm) {
         gradient.sum = pass.activations(dy.rows, dy.columns);
         pass.backend.zero(gradient.sum);  // nothing reaches the last sum but through the last norm
@@ -150,7 +150,7 @@ Tensor stack_backward(const BackwardPass& pass, const Stack& stack, const StackI
     for (std::size_t i = stack.blocks.size(); i-- > 0;) {
         block_backward(pass, stack.blocks[i], input, saved.blocks[i], gradient, dmemory, on_finished);
     }
-    if (!stack.opening_norm) return gradient.normed;
+    if (!stack.opening_norm) return whole_gradient(pass, gradient);
     opening_norm_backward(pass, *stack.opening_norm, saved.opening_norm, gradient);
     on_finished(stack.finished);
     return gradient.sum;

@@ -33,14 +33,14 @@ Tensor feed_forward_forward(const ForwardPass& pass, const FeedForward& layer, c
 void feed_forward_backward(const BackwardPass& pass, const FeedForward& layer, const FeedForwardSaved& saved,
                            const Tensor& dx, const Tensor& ddelta) {
     const Arena::Scope scope(pass.arena);
-    linear_weight_gradients(pass, layer.fc2, ddelta, saved.hidden);
+    linear_weight_gradient(pass, layer.fc2, ddelta, saved.hidden);
     const Tensor dhidden = pass.activations(saved.x.rows, layer.hidden);
     pass.backend.matmul(dhidden,
                         {.a = ddelta,
                          .b = pass.weights[layer.fc2.weight],
                          .epilogue = layer.activation == Activation::kRelu ? Epilogue::kReluGrad : Epilogue::kGeluGrad,
                          .aux = saved.aux});
-    linear_weight_gradients(pass, layer.fc1, dhidden, saved.x);
+    linear_gradients(pass, layer.fc1, dhidden, saved.x);
     linear_input_gradient(pass, layer.fc1, dx, dhidden);
 }
 

@@ -14,6 +14,8 @@ struct FeedForward {
     Activation activation = Activation::kRelu;
     Linear fc1;  ///< [F,C]
     Linear fc2;  ///< [C,F]
+
+    [[nodiscard]] const Linear& last() const { return fc2; }
 };
 
 struct FeedForwardSaved {
@@ -27,7 +29,7 @@ struct FeedForwardSaved {
 /// delta [N,C] from x [N,C].
 [[nodiscard]] Tensor feed_forward_forward(const ForwardPass& pass, const FeedForward& layer, const Tensor& x,
                                           FeedForwardSaved& saved);
-/// dx [N,C] from ddelta [N,C]; dx may be ddelta itself.
+/// dx [N,C] from ddelta [N,C], whose sum over rows, the gradient of fc2's bias, is the seam's; dx may be ddelta itself.
 void feed_forward_backward(const BackwardPass& pass, const FeedForward& layer, const FeedForwardSaved& saved,
                            const Tensor& dx, const Tensor& ddelta);
 

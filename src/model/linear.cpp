@@ -19,9 +19,13 @@ void linear_forward(const ForwardPass& pass, const Linear& linear, const Tensor&
                             .bias = pass.weights[linear.bias]});
 }
 
-void linear_weight_gradients(const BackwardPass& pass, const Linear& linear, const Tensor& dy, const Tensor& x) {
+void linear_weight_gradient(const BackwardPass& pass, const Linear& linear, const Tensor& dy, const Tensor& x) {
     pass.backend.matmul(pass.gradients[linear.weight],
                         {.a = dy, .b = x, .transpose_a = Transpose::kYes, .write = Write::kAccumulate});
+}
+
+void linear_gradients(const BackwardPass& pass, const Linear& linear, const Tensor& dy, const Tensor& x) {
+    linear_weight_gradient(pass, linear, dy, x);
     pass.backend.column_sum(pass.gradients[linear.bias], dy, Write::kAccumulate);
 }
 

@@ -23,8 +23,10 @@ struct Linear {
 /// y [N,out] = x [N,in] W^T + b.
 void linear_forward(const ForwardPass& pass, const Linear& linear, const Tensor& y, const Tensor& x);
 
-/// dW += dy^T x, db += column sums of dy, for dy [N,out] (may be strided) and x [N,in].
-void linear_weight_gradients(const BackwardPass& pass, const Linear& linear, const Tensor& dy, const Tensor& x);
+/// dW += dy^T x, for dy [N,out] (may be strided) and x [N,in].
+void linear_weight_gradient(const BackwardPass& pass, const Linear& linear, const Tensor& dy, const Tensor& x);
+/// The same, and db += column sums of dy.
+void linear_gradients(const BackwardPass& pass, const Linear& linear, const Tensor& dy, const Tensor& x);
 
 /// dx [N,in] = dy [N,out] W; dx is not dy.
 void linear_input_gradient(const BackwardPass& pass, const Linear& linear, const Tensor& dx, const Tensor& dy);

@@ -25,9 +25,13 @@ Stream seam_forward(const ForwardPass& pass, const Seam& seam, const Stream& str
 
 void seam_backward(const BackwardPass& pass, const Seam& seam, const NormSaved& saved, const StreamGradient& gradient) {
     const Tensor& dresidual = seam.placement == NormPlacement::kPost ? gradient.normed : gradient.sum;
-    pass.backend.residual_norm_backward(dresidual, gradient.branch, pass.gradients[seam.norm.gamma],
-                                        pass.gradients[seam.norm.beta],
+    pass.backend.residual_norm_backward({.dx = dresidual,
+                                         .ddelta = gradient.branch,
+                                         .ddelta_sum = pass.gradients[seam.delta_bias],
+                                         .dgamma = pass.gradients[seam.norm.gamma],
+                                         .dbeta = pass.gradients[seam.norm.beta]},
                                         {.dy = gradient.normed,
+                                         .dy_branch = gradient.through,
                                          .dsum_above = gradient.sum,
                                          .sum = saved.sum,
                                          .mean = saved.mean,
@@ -40,8 +44,13 @@ Tensor part_input_gradient(const Seam& seam, const StreamGradient& gradient) {
     return seam.placement == NormPlacement::kPost ? gradient.branch : gradient.normed;
 }
 
-void join_branch(const BackwardPass& pass, const Seam& seam, const StreamGradient& gradient) {
-    if (seam.placement == NormPlacement::kPost) pass.backend.add(gradient.normed, gradient.normed, gradient.branch);
+void join_branch(const Seam& seam, StreamGradient& gradient) {
+    if (seam.placement == NormPlacement::kPost) gradient.through = gradient.branch;
+}
+
+Tensor whole_gradient(const BackwardPass& pass, const StreamGradient& gradient) {
+    if (!gradient.through.empty()) pass.backend.add(gradient.normed, gradient.normed, gradient.through);
+    return gradient.normed;
 }
 
 Stream opening_norm_forward(const ForwardPass& pass, const Norm& norm, const Tensor& x, NormSaved& saved) {
@@ -54,13 +63,14 @@ Stream opening_norm_forward(const ForwardPass& pass, const Norm& norm, const Ten
 
 void opening_norm_backward(const BackwardPass& pass, const Norm& norm, const NormSaved& saved,
                            const StreamGradient& gradient) {
-    pass.backend.residual_norm_backward(gradient.sum, {}, pass.gradients[norm.gamma], pass.gradients[norm.beta],
-                                        {.dy = gradient.normed,
-                                         .dsum_above = gradient.sum,
-                                         .sum = saved.sum,
-                                         .mean = saved.mean,
-                                         .rstd = saved.rstd,
-                                         .gamma = pass.weights[norm.gamma]});
+    pass.backend.residual_norm_backward(
+        {.dx = gradient.sum, .dgamma = pass.gradients[norm.gamma], .dbeta = pass.gradients[norm.beta]},
+        {.dy = gradient.normed,
+         .dsum_above = gradient.sum,
+         .sum = saved.sum,
+         .mean = saved.mean,
+         .rstd = saved.rstd,
+         .gamma = pass.weights[norm.gamma]});
 }
 
 }  // namespace duologue

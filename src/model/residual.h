@@ -26,7 +26,8 @@ struct Norm {
 struct Seam {
     NormPlacement placement = NormPlacement::kPost;
     Norm norm;
-    Dropout dropout;  ///< on delta
+    Dropout dropout;             ///< on delta
+    std::size_t delta_bias = 0;  ///< entry of the bias [C] that delta ends with: its gradient is summed on the way
 };
 
 /// What flows from part to part, act [N,C].
@@ -38,8 +39,9 @@ struct Stream {
 /// Gradients of a Stream, and room for that of a part's output; act [N,C]. Updated in place from part to part.
 struct StreamGradient {
     Tensor normed;
-    Tensor sum;     ///< pre-norm only
-    Tensor branch;  ///< of delta, then (post-norm) of the part's input
+    Tensor through;  ///< post-norm, in front of a part: what came through it; the gradient is `normed` plus this
+    Tensor sum;      ///< pre-norm only
+    Tensor branch;   ///< of delta, then (post-norm) of the part's input
 };
 
 struct NormSaved {
@@ -52,12 +54,14 @@ struct NormSaved {
 [[nodiscard]] Stream seam_forward(const ForwardPass& pass, const Seam& seam, const Stream& stream, const Tensor& delta,
                                   NormSaved& saved);
 /// In: gradients of the seam's outputs. Out: gradient.branch is that of delta; the residual's stands in
-/// gradient.normed (post) or gradient.sum (pre).
+/// gradient.normed (post) or gradient.sum (pre). Gradients of the norm and of delta's bias are added.
 void seam_backward(const BackwardPass& pass, const Seam& seam, const NormSaved& saved, const StreamGradient& gradient);
 /// Where a part's backward pass has to write the gradient of its input.
 [[nodiscard]] Tensor part_input_gradient(const Seam& seam, const StreamGradient& gradient);
-/// Adds what came through the part to what came past it; gradient is then that of the stream before the part.
-void join_branch(const BackwardPass& pass, const Seam& seam, const StreamGradient& gradient);
+/// What came through the part joins what came past it: gradient is then that of the stream before the part.
+void join_branch(const Seam& seam, StreamGradient& gradient);
+/// Of the stream's normed, in one tensor.
+[[nodiscard]] Tensor whole_gradient(const BackwardPass& pass, const StreamGradient& gradient);
 
 /// The norm that opens a pre-norm stack: u = LN(x), s = x.
 [[nodiscard]] Stream opening_norm_forward(const ForwardPass& pass, const Norm& norm, const Tensor& x, NormSaved& saved);

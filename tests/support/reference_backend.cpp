@@ -181,9 +181,12 @@ class ReferenceBackend final : public Backend {
     }
 
     // With h = (sum - mean) rstd and g = dy gamma: dsum = rstd (g - mean(g) - h mean(g h)), means over the row.
-    void do_residual_norm_backward(const Tensor& dx, const Tensor& ddelta, const Tensor& dgamma, const Tensor& dbeta,
+    void do_residual_norm_backward(const ResidualNormGradients& gradients,
                                    const ResidualNormBackward& operation) override {
-        const HostMatrix dy = load(operation.dy);
+        const auto& [dx, ddelta, ddelta_sum, dgamma, dbeta] = gradients;
+        HostMatrix dy = load(operation.dy);
+        const HostMatrix branch = load(operation.dy_branch);
+        for (std::int64_t i = 0; i < branch.elements(); ++i) dy[i] += branch[i];
         const HostMatrix above = load(operation.dsum_above);
         const HostMatrix s = load(operation.sum);
         const HostMatrix mean = load(operation.mean);
@@ -193,6 +196,7 @@ class ReferenceBackend final : public Backend {
         HostMatrix through(s.rows(), s.columns());
         HostMatrix gamma_sums = load(dgamma);
         HostMatrix beta_sums = load(dbeta);
+        HostMatrix delta_sums = load(ddelta_sum);
         const auto width = static_cast<double>(s.columns());
         for (std::int64_t r = 0; r < s.rows(); ++r) {
             const auto h = [&](std::int64_t c) { return (s(r, c) - mean[r]) * rstd[r]; };
@@ -208,10 +212,12 @@ class ReferenceBackend final : public Backend {
                 dsum(r, c) = rstd[r] * (dy(r, c) * gamma[c] - mean_g - h(c) * mean_gh);
                 if (!operation.dsum_above.empty()) dsum(r, c) += above(r, c);
                 through(r, c) = factor(operation.dropout, r * s.columns() + c) * dsum(r, c);
+                if (!ddelta_sum.empty()) delta_sums[c] += through(r, c);
             }
         }
         store(dx, dsum);
         if (!ddelta.empty()) store(ddelta, through);
+        if (!ddelta_sum.empty()) store(ddelta_sum, delta_sums);
         store(dgamma, gamma_sums);
         store(dbeta, beta_sums);
     }

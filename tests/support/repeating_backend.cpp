@@ -111,9 +111,9 @@ class RepeatingBackend final : public Backend {
                                   const ResidualNorm& operation) override {
         queue([=, this] { inner_->residual_norm_forward(sum, y, mean, rstd, operation); });
     }
-    void do_residual_norm_backward(const Tensor& dx, const Tensor& ddelta, const Tensor& dgamma, const Tensor& dbeta,
+    void do_residual_norm_backward(const ResidualNormGradients& gradients,
                                    const ResidualNormBackward& operation) override {
-        queue([=, this] { inner_->residual_norm_backward(dx, ddelta, dgamma, dbeta, operation); });
+        queue([=, this] { inner_->residual_norm_backward(gradients, operation); });
     }
     void do_attention_forward(const Tensor& y, const Tensor& stats, const Attention& operation) override {
         queue([=, this] { inner_->attention_forward(y, stats, operation); });

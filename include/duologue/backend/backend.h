@@ -85,15 +85,25 @@ struct ResidualNorm {
     float epsilon = 1e-5F;
 };
 
-/// Gradients of ResidualNorm. dsum = d/dsum of layer_norm given dy, plus `dsum_above` where present.
+/// Gradients of ResidualNorm. dsum = d/dsum of layer_norm given dy (+ dy_branch), plus `dsum_above` where present.
 struct ResidualNormBackward {
     Tensor dy;               ///< act [N,C]
+    Tensor dy_branch = {};   ///< act [N,C], added to dy: y was read twice; absent: none
     Tensor dsum_above = {};  ///< act [N,C], the gradient that reaches `sum` past the norm (pre-norm); absent: none
     Tensor sum;              ///< act [N,C], as the forward pass wrote it (or x where delta was absent)
     Tensor mean;             ///< f32 [N]
     Tensor rstd;             ///< f32 [N]
     Tensor gamma;            ///< act [C]
     Dropout dropout = {};    ///< the forward pass's
+};
+
+struct ResidualNormGradients {
+    Tensor dx;               ///< act [N,C] = dsum; may be dy or dsum_above itself
+    Tensor ddelta = {};      ///< act [N,C] = dsum through the dropout, absent where delta was; may be dy_branch itself
+    Tensor ddelta_sum = {};  ///< f32 [C] += the sum over rows of ddelta, the gradient of a bias that delta ends with;
+                             ///< absent: not asked for
+    Tensor dgamma;           ///< f32 [C] +=
+    Tensor dbeta;            ///< f32 [C] +=
 };
 
 /// Multi-head attention over packed sequences (Vaswani et al. 2017, eq. 1): heads are adjacent slices of D = C/H
@@ -216,10 +226,7 @@ class Backend {
     /// mean and rstd both absent: not kept.
     void residual_norm_forward(const Tensor& sum, const Tensor& y, const Tensor& mean, const Tensor& rstd,
                                const ResidualNorm& operation);
-    /// dx [N,C] act = dsum; ddelta [N,C] act = dsum through the dropout (absent when delta was); dgamma[C] +=, dbeta[C]
-    /// +=. dx may be dy or dsum_above itself; ddelta is separate from both and from dx.
-    void residual_norm_backward(const Tensor& dx, const Tensor& ddelta, const Tensor& dgamma, const Tensor& dbeta,
-                                const ResidualNormBackward& operation);
+    void residual_norm_backward(const ResidualNormGradients& gradients, const ResidualNormBackward& operation);
 
     // --- attention
     // ----------------------------------------------------------------------------------------------------
@@ -282,8 +289,8 @@ class Backend {
     virtual void do_column_sum(const Tensor& db, const Tensor& dy, Write write) = 0;
     virtual void do_residual_norm_forward(const Tensor& sum, const Tensor& y, const Tensor& mean, const Tensor& rstd,
                                           const ResidualNorm& operation) = 0;
-    virtual void do_residual_norm_backward(const Tensor& dx, const Tensor& ddelta, const Tensor& dgamma,
-                                           const Tensor& dbeta, const ResidualNormBackward& operation) = 0;
+    virtual void do_residual_norm_backward(const ResidualNormGradients& gradients,
+                                           const ResidualNormBackward& operation) = 0;
     virtual void do_attention_forward(const Tensor& y, const Tensor& stats, const Attention& operation) = 0;
     virtual void do_attention_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dy,
                                        const Tensor& y, const Tensor& stats, const Tensor& scratch,

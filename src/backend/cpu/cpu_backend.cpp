@@ -129,9 +129,9 @@ class CpuBackend final : public Backend {
                                   const ResidualNorm& operation) override {
         cpu::residual_norm_forward(workspace_, random_key_, sum, y, mean, rstd, operation);
     }
-    void do_residual_norm_backward(const Tensor& dx, const Tensor& ddelta, const Tensor& dgamma, const Tensor& dbeta,
+    void do_residual_norm_backward(const ResidualNormGradients& gradients,
                                    const ResidualNormBackward& operation) override {
-        cpu::residual_norm_backward(workspace_, random_key_, dx, ddelta, dgamma, dbeta, operation);
+        cpu::residual_norm_backward(workspace_, random_key_, gradients, operation);
     }
     [[nodiscard]] MatmulRoute route_of(DataType type) const {
         return type == DataType::kBf16 ? options_.bf16_route : options_.f32_route;

@@ -12,8 +12,8 @@ namespace duologue::cpu {
 // norm.cpp
 void residual_norm_forward(Workspace& workspace, std::uint64_t random_key, const Tensor& sum, const Tensor& y,
                            const Tensor& mean, const Tensor& rstd, const ResidualNorm& operation);
-void residual_norm_backward(Workspace& workspace, std::uint64_t random_key, const Tensor& dx, const Tensor& ddelta,
-                            const Tensor& dgamma, const Tensor& dbeta, const ResidualNormBackward& operation);
+void residual_norm_backward(Workspace& workspace, std::uint64_t random_key, const ResidualNormGradients& gradients,
+                            const ResidualNormBackward& operation);
 
 // embedding.cpp
 void embedding_forward(Workspace& workspace, std::uint64_t random_key, const Tensor& y, const Embedding& operation);

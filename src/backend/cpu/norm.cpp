@@ -66,20 +66,24 @@ void forward_row(const ResidualNorm& operation, const DropoutMask& mask, float* 
     });
 }
 
-/// What the backward pass writes: gradients of rows, and partial sums of this piece of rows.
-struct BackwardOutputs {
-    const Tensor& dx;
-    const Tensor& ddelta;
+/// Sums over a piece of rows.
+struct RowSums {
     float* dgamma;
     float* dbeta;
+    float* ddelta;  // null: not asked for
 };
 
 // With h = (sum - mean) rstd and g = dy gamma: dsum = rstd (g - mean(g) - h mean(g h)), means over the row.
 template <class T>
 void backward_row(const ResidualNormBackward& operation, const DropoutMask& mask, float* buffer,
-                  const BackwardOutputs& outputs, std::int64_t row) {
+                  const ResidualNormGradients& gradients, const RowSums& sums, std::int64_t row) {
     const std::int64_t columns = operation.sum.columns;
-    const T* dy = row_of<T>(operation.dy, row);
+    const T* dy_row = row_of<T>(operation.dy, row);
+    const T* branch = row_of<T>(operation.dy_branch, row);
+    const auto dy = [&](std::int64_t c, auto lanes) {
+        const F8 d = load(dy_row + c, lanes);
+        return branch == nullptr ? d : d + load(branch + c, lanes);
+    };
     const T* sum = row_of<T>(operation.sum, row);
     const T* gamma = operation.gamma.as<T>();
     const F8 mean = broadcast(operation.mean.as<float>()[row]);
@@ -87,27 +91,30 @@ void backward_row(const ResidualNormBackward& operation, const DropoutMask& mask
     F8 g_sum = zeros();
     F8 gh_sum = zeros();
     for_each_vector(columns, [&](std::int64_t c, auto lanes) {
-        const F8 d = load(dy + c, lanes);  // 0 past the row, and with it every term
+        const F8 d = dy(c, lanes);  // 0 past the row, and with it every term
         const F8 h = (load(sum + c, lanes) - mean) * rstd;
         const F8 g = d * load(gamma + c, lanes);
         g_sum = g_sum + g;
         gh_sum = multiply_add(g, h, gh_sum);
-        store(outputs.dgamma + c, multiply_add(d, h, load(outputs.dgamma + c, lanes)), lanes);
-        store(outputs.dbeta + c, load(outputs.dbeta + c, lanes) + d, lanes);
+        store(sums.dgamma + c, multiply_add(d, h, load(sums.dgamma + c, lanes)), lanes);
+        store(sums.dbeta + c, load(sums.dbeta + c, lanes) + d, lanes);
     });
     const F8 g_mean = broadcast(sum_lanes(g_sum) / static_cast<float>(columns));
     const F8 gh_mean = broadcast(sum_lanes(gh_sum) / static_cast<float>(columns));
     const T* above = row_of<T>(operation.dsum_above, row);
-    T* dx = row_of<T>(outputs.dx, row);
-    T* ddelta = row_of<T>(outputs.ddelta, row);
+    T* dx = row_of<T>(gradients.dx, row);
+    T* ddelta = row_of<T>(gradients.ddelta, row);
     const float* factors = mask.factors(buffer, static_cast<std::uint64_t>(row * columns), columns);
     for_each_vector(columns, [&](std::int64_t c, auto lanes) {
         const F8 h = (load(sum + c, lanes) - mean) * rstd;
-        const F8 g = load(dy + c, lanes) * load(gamma + c, lanes);
+        const F8 g = dy(c, lanes) * load(gamma + c, lanes);
         F8 dsum = rstd * (g - g_mean - h * gh_mean);
         if (above != nullptr) dsum = dsum + load(above + c, lanes);
         store(dx + c, dsum, lanes);
-        if (ddelta != nullptr) store(ddelta + c, dsum * load(factors + c), lanes);
+        if (ddelta == nullptr) return;
+        const F8 through = dsum * load(factors + c);
+        store(ddelta + c, through, lanes);
+        if (sums.ddelta != nullptr) store(sums.ddelta + c, load(sums.ddelta + c, lanes) + through, lanes);
     });
 }
 
@@ -130,33 +137,39 @@ void residual_norm_forward(Workspace& workspace, std::uint64_t random_key, const
     });
 }
 
-void residual_norm_backward(Workspace& workspace, std::uint64_t random_key, const Tensor& dx, const Tensor& ddelta,
-                            const Tensor& dgamma, const Tensor& dbeta, const ResidualNormBackward& operation) {
-    const DropoutMask mask(ddelta.empty() ? Dropout{} : operation.dropout, random_key);
+void residual_norm_backward(Workspace& workspace, std::uint64_t random_key, const ResidualNormGradients& gradients,
+                            const ResidualNormBackward& operation) {
+    const DropoutMask mask(gradients.ddelta.empty() ? Dropout{} : operation.dropout, random_key);
     const std::int64_t rows = operation.sum.rows;
     const std::int64_t columns = operation.sum.columns;
     const std::int64_t grain = std::max(kRowsPerPiece, divided_up(rows, kMostPartials));
     const std::int64_t pieces = divided_up(rows, grain);
+    const Tensor totals[] = {gradients.dgamma, gradients.dbeta, gradients.ddelta_sum};
     workspace.reserve_per_thread(Scratch::bytes_for<float>(DropoutMask::buffer_floats(columns)));
-    workspace.reserve_shared(2 * Scratch::bytes_for<float>(pieces * columns));
+    workspace.reserve_shared(std::ssize(totals) * Scratch::bytes_for<float>(pieces * columns));
     Scratch shared = workspace.shared();
-    auto* gammas = shared.take<float>(pieces * columns);
-    auto* betas = shared.take<float>(pieces * columns);
+    float* partials[std::size(totals)] = {};
+    for (std::size_t i = 0; i < std::size(totals); ++i) {
+        if (!totals[i].empty()) partials[i] = shared.take<float>(pieces * columns);
+    }
     with_element_type(operation.sum.type, [&]<class T>(T) {
         parallel_ranges(workspace.threads(), rows, grain, [&](std::int64_t begin, std::int64_t end, int thread) {
-            const std::int64_t at = begin / grain * columns;
-            std::fill_n(gammas + at, columns, 0.0F);
-            std::fill_n(betas + at, columns, 0.0F);
+            const auto of_piece = [&](float* partial) {
+                return partial == nullptr ? nullptr
+                                          : std::fill_n(partial + begin / grain * columns, columns, 0.0F) - columns;
+            };
+            const RowSums sums{of_piece(partials[0]), of_piece(partials[1]), of_piece(partials[2])};
             auto* buffer = workspace.of_thread(thread).take<float>(DropoutMask::buffer_floats(columns));
             mask.prepare(buffer, columns);
-            const BackwardOutputs outputs{.dx = dx, .ddelta = ddelta, .dgamma = gammas + at, .dbeta = betas + at};
             for (std::int64_t row = begin; row < end; ++row) {
-                backward_row<T>(operation, mask, buffer, outputs, row);
+                backward_row<T>(operation, mask, buffer, gradients, sums, row);
             }
         });
     });
-    add_partial_rows(workspace.threads(), dgamma.as<float>(), gammas, pieces, columns, Write::kAccumulate);
-    add_partial_rows(workspace.threads(), dbeta.as<float>(), betas, pieces, columns, Write::kAccumulate);
+    for (std::size_t i = 0; i < std::size(totals); ++i) {
+        if (partials[i] == nullptr) continue;
+        add_partial_rows(workspace.threads(), totals[i].as<float>(), partials[i], pieces, columns, Write::kAccumulate);
+    }
 }
 
 }  // namespace duologue::cpu

@@ -177,10 +177,10 @@ class GpuBackend final : public CudaBackend {
         require_norm(y);
         check(cuda::residual_norm_forward(launch_, sum, y, mean, rstd, operation), "residual_norm_forward");
     }
-    void do_residual_norm_backward(const Tensor& dx, const Tensor& ddelta, const Tensor& dgamma, const Tensor& dbeta,
+    void do_residual_norm_backward(const ResidualNormGradients& gradients,
                                    const ResidualNormBackward& operation) override {
-        require_norm(dx);
-        check(cuda::residual_norm_backward(launch_, dx, ddelta, dgamma, dbeta, operation), "residual_norm_backward");
+        require_norm(gradients.dx);
+        check(cuda::residual_norm_backward(launch_, gradients, operation), "residual_norm_backward");
     }
 
     // --- attention

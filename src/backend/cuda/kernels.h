@@ -56,8 +56,7 @@ struct EpilogueOperands {
 inline constexpr std::int64_t kMaxNormColumns = 4096;  ///< of a row that the norm's kernels take
 [[nodiscard]] cudaError_t residual_norm_forward(const Launch& launch, const Tensor& sum, const Tensor& y,
                                                 const Tensor& mean, const Tensor& rstd, const ResidualNorm& operation);
-[[nodiscard]] cudaError_t residual_norm_backward(const Launch& launch, const Tensor& dx, const Tensor& ddelta,
-                                                 const Tensor& dgamma, const Tensor& dbeta,
+[[nodiscard]] cudaError_t residual_norm_backward(const Launch& launch, const ResidualNormGradients& gradients,
                                                  const ResidualNormBackward& operation);
 
 // --- embedding.cu

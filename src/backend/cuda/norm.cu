@@ -118,8 +118,9 @@ template <class T>
 struct BackwardOperands {
     T* dx;
     T* ddelta;
-    float* partial_sums;  // [blocks][2][width]: every block's sums of dgamma, then of dbeta
+    float* partial_sums;  // [blocks][kSums][width]: every block's sums of dgamma, of dbeta, of ddelta
     const T* dy;
+    const T* branch;
     const T* above;
     const T* sum;
     const float* mean;
@@ -130,11 +131,18 @@ struct BackwardOperands {
     std::int64_t width;
 };
 
+// This thread's share of the sums over rows, in the order in which they are written.
+constexpr int kSums = 3;
+struct ColumnSums {
+    Octet dgamma[kOctets];
+    Octet dbeta[kOctets];
+    Octet ddelta[kOctets];
+};
+
 // dsum of one octet: rstd (g - mean(g) - h mean(g h)) + above, with g = dy gamma and h = (sum - mean) rstd.
 template <Access kAccess, class T>
 __device__ __forceinline__ void write_gradients(const BackwardOperands<T>& at, std::int64_t index, std::int64_t count,
-                                                const Octet& dnormed) {
-    Octet dsum = dnormed;
+                                                Octet dsum, Octet& ddelta_sum) {
     if (at.above != nullptr) {
         const Octet above = load_octet<kAccess>(at.above + index, count);
 #pragma unroll
@@ -144,13 +152,26 @@ __device__ __forceinline__ void write_gradients(const BackwardOperands<T>& at, s
     if (at.ddelta == nullptr) return;
     const Octet factors = dropout_factors(at.draw, index);
 #pragma unroll
-    for (int j = 0; j < kOctet; ++j) dsum.v[j] *= factors.v[j];
+    for (int j = 0; j < kOctet; ++j) {
+        dsum.v[j] *= factors.v[j];
+        ddelta_sum.v[j] += dsum.v[j];
+    }
     store_octet<kAccess>(at.ddelta + index, dsum, count);
 }
 
-// Writes this block's sums: those of its rows' groups, one group after the other, in shared memory [2][width].
-__device__ __forceinline__ void write_partial_sums(float* to, const Octet (&dgamma)[kOctets],
-                                                   const Octet (&dbeta)[kOctets], float* shared, std::int64_t width) {
+template <Access kAccess, class T>
+__device__ __forceinline__ Octet load_dy(const BackwardOperands<T>& at, std::int64_t index, std::int64_t count) {
+    Octet dy = load_octet<kAccess>(at.dy + index, count);
+    if (at.branch == nullptr) return dy;
+    const Octet branch = load_octet<kAccess>(at.branch + index, count);
+#pragma unroll
+    for (int j = 0; j < kOctet; ++j) dy.v[j] += branch.v[j];
+    return dy;
+}
+
+// Writes this block's sums of one kind: those of its rows' groups, one group after the other, in shared memory [width].
+__device__ __forceinline__ void write_partial_sums(float* to, const Octet (&sums)[kOctets], float* shared,
+                                                   std::int64_t width) {
     for (unsigned group = 0; group < blockDim.y; ++group) {
         __syncthreads();
         if (threadIdx.y != group) continue;
@@ -161,24 +182,22 @@ __device__ __forceinline__ void write_partial_sums(float* to, const Octet (&dgam
             for (int j = 0; j < kOctet; ++j) {
                 if (j >= columns.count) continue;
                 const std::int64_t column = columns.first + j;
-                shared[column] = dgamma[k].v[j] + (group == 0 ? 0.0F : shared[column]);
-                shared[width + column] = dbeta[k].v[j] + (group == 0 ? 0.0F : shared[width + column]);
+                shared[column] = sums[k].v[j] + (group == 0 ? 0.0F : shared[column]);
             }
         }
     }
     __syncthreads();
     const int thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
-    for (std::int64_t i = thread; i < 2 * width; i += blockDim.x * blockDim.y) to[i] = shared[i];
+    for (std::int64_t i = thread; i < width; i += blockDim.x * blockDim.y) to[i] = shared[i];
 }
 
 template <Access kAccess, class T>
 __global__ void __launch_bounds__(kMaxGroupThreads) residual_norm_backward_kernel(BackwardOperands<T> at) {
     float* column_sums = launch_shared();
     __shared__ float shared[kMaxGroupWarps];
-    Octet dgamma[kOctets];
-    Octet dbeta[kOctets];
+    ColumnSums sums;
 #pragma unroll
-    for (int k = 0; k < kOctets; ++k) dgamma[k] = dbeta[k] = octet_of(0.0F);
+    for (int k = 0; k < kOctets; ++k) sums.dgamma[k] = sums.dbeta[k] = sums.ddelta[k] = octet_of(0.0F);
     const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.y;
     for (std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y; row < at.rows;
          row += stride) {
@@ -193,14 +212,14 @@ __global__ void __launch_bounds__(kMaxGroupThreads) residual_norm_backward_kerne
             const Columns columns = columns_of(k, at.width);
             if (columns.count <= 0) continue;
             const std::int64_t index = row * at.width + columns.first;
-            g[k] = load_octet<kAccess>(at.dy + index, columns.count);
+            g[k] = load_dy<kAccess>(at, index, columns.count);
             h[k] = load_octet<kAccess>(at.sum + index, columns.count);
             const Octet gamma = load_octet<kAccess>(at.gamma + columns.first, columns.count);
 #pragma unroll
             for (int j = 0; j < kOctet; ++j) {
                 h[k].v[j] = (h[k].v[j] - mean) * rstd;
-                dgamma[k].v[j] = fmaf(g[k].v[j], h[k].v[j], dgamma[k].v[j]);
-                dbeta[k].v[j] += g[k].v[j];
+                sums.dgamma[k].v[j] = fmaf(g[k].v[j], h[k].v[j], sums.dgamma[k].v[j]);
+                sums.dbeta[k].v[j] += g[k].v[j];
                 g[k].v[j] *= gamma.v[j];  // 0 past the row's end, where h counts for nothing
                 sum_g += g[k].v[j];
                 sum_gh = fmaf(g[k].v[j], h[k].v[j], sum_gh);
@@ -214,22 +233,28 @@ __global__ void __launch_bounds__(kMaxGroupThreads) residual_norm_backward_kerne
             if (columns.count <= 0) continue;
 #pragma unroll
             for (int j = 0; j < kOctet; ++j) g[k].v[j] = rstd * (g[k].v[j] - mean_g - h[k].v[j] * mean_gh);
-            write_gradients<kAccess>(at, row * at.width + columns.first, columns.count, g[k]);
+            write_gradients<kAccess>(at, row * at.width + columns.first, columns.count, g[k], sums.ddelta[k]);
         }
     }
-    write_partial_sums(at.partial_sums + static_cast<std::int64_t>(blockIdx.x) * 2 * at.width, dgamma, dbeta,
-                       column_sums, at.width);
+    float* to = at.partial_sums + static_cast<std::int64_t>(blockIdx.x) * kSums * at.width;
+    write_partial_sums(to, sums.dgamma, column_sums, at.width);
+    write_partial_sums(to + at.width, sums.dbeta, column_sums, at.width);
+    write_partial_sums(to + 2 * at.width, sums.ddelta, column_sums, at.width);
 }
 
-// dgamma += and dbeta += the blocks' sums, in the blocks' order.
+// Each total [width] += the blocks' sums, in the blocks' order. A total may be null.
+struct Totals {
+    float* of[kSums];
+};
 __global__ void __launch_bounds__(kBlockThreads)
-    sum_blocks_kernel(float* dgamma, float* dbeta, const float* partials, int blocks, std::int64_t width) {
+    sum_blocks_kernel(Totals totals, const float* partials, int blocks, std::int64_t width) {
     const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kBlockThreads + threadIdx.x;
-    if (i >= 2 * width) return;
+    if (i >= width) return;
+    float* to = blockIdx.y == 0 ? totals.of[0] : blockIdx.y == 1 ? totals.of[1] : totals.of[2];
+    if (to == nullptr) return;
     float total = 0.0F;
-    for (int block = 0; block < blocks; ++block) total += partials[block * 2 * width + i];
-    float* to = i < width ? dgamma + i : dbeta + (i - width);
-    *to += total;
+    for (int block = 0; block < blocks; ++block) total += partials[(block * kSums + blockIdx.y) * width + i];
+    to[i] += total;
 }
 
 // Threads of a row's group, rows of a block.
@@ -267,19 +292,22 @@ cudaError_t residual_norm_forward(const Launch& launch, const Tensor& sum, const
     });
 }
 
-cudaError_t residual_norm_backward(const Launch& launch, const Tensor& dx, const Tensor& ddelta, const Tensor& dgamma,
-                                   const Tensor& dbeta, const ResidualNormBackward& operation) {
-    const auto& [dy, above, sum, mean, rstd, gamma, dropout] = operation;
+cudaError_t residual_norm_backward(const Launch& launch, const ResidualNormGradients& gradients,
+                                   const ResidualNormBackward& operation) {
+    const auto& [dx, ddelta, ddelta_sum, dgamma, dbeta] = gradients;
+    const auto& [dy, branch, above, sum, mean, rstd, gamma, dropout] = operation;
     if (dy.rows == 0) return cudaSuccess;
     const std::int64_t width = dy.columns;
-    const auto most_blocks = launch.workspace.bytes / (2 * width * static_cast<std::int64_t>(sizeof(float)));
-    return with_access(access_of({dx, ddelta, dy, above, sum, gamma}), [&](auto access) {
+    const auto most_blocks = launch.workspace.bytes / (kSums * width * static_cast<std::int64_t>(sizeof(float)));
+    const Totals totals{dgamma.as<float>(), dbeta.as<float>(), ddelta_sum.as<float>()};
+    return with_access(access_of({dx, ddelta, dy, branch, above, sum, gamma}), [&](auto access) {
         return with_type(dy.type, [&](auto element) {
             using T = decltype(element);
             const BackwardOperands<T> at{.dx = dx.as<T>(),
                                          .ddelta = ddelta.as<T>(),
                                          .partial_sums = static_cast<float*>(launch.workspace.data),
                                          .dy = dy.as<T>(),
+                                         .branch = branch.as<T>(),
                                          .above = above.as<T>(),
                                          .sum = sum.as<T>(),
                                          .mean = mean.as<float>(),
@@ -289,17 +317,16 @@ cudaError_t residual_norm_backward(const Launch& launch, const Tensor& dx, const
                                          .rows = dy.rows,
                                          .width = width};
             const dim3 block = block_of(width);
-            // At most 32 KiB, which every block may have.
-            const auto shared_bytes = static_cast<std::size_t>(2 * width) * sizeof(float);
+            const auto shared_bytes = static_cast<std::size_t>(width) * sizeof(float);
             const unsigned grid =
                 std::min(grid_for(launch, dy.rows, static_cast<int>(block.y), kBackwardBlocksPerMultiprocessor),
                          static_cast<unsigned>(most_blocks));
             const cudaError_t status = launch_kernel(launch.stream, {grid, block, shared_bytes},
                                                      residual_norm_backward_kernel<decltype(access)::kValue, T>, at);
             if (status != cudaSuccess) return status;
-            const auto sum_grid = static_cast<unsigned>(divided_up(2 * width, kBlockThreads));
-            return launch_kernel(launch.stream, {sum_grid, kBlockThreads}, sum_blocks_kernel, dgamma.as<float>(),
-                                 dbeta.as<float>(), at.partial_sums, static_cast<int>(grid), width);
+            const dim3 sum_grid(static_cast<unsigned>(divided_up(width, kBlockThreads)), kSums);
+            return launch_kernel(launch.stream, {sum_grid, kBlockThreads}, sum_blocks_kernel, totals, at.partial_sums,
+                                 static_cast<int>(grid), width);
         });
     });
 }
