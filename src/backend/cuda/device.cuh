@@ -212,10 +212,6 @@ __device__ __forceinline__ Octet dropout_factors(const DropoutMask& mask, std::i
     }
     return factors;
 }
-/// As above, mixing the key anew.
-__device__ __forceinline__ Octet dropout_factors(const DropoutDraw& draw, std::int64_t index) {
-    return dropout_factors<Access::kNarrow>(mask_of(draw), index);
-}
 
 /// The same sum, in the same order, in every lane.
 __device__ __forceinline__ float warp_sum(float value) {

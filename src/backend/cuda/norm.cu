@@ -56,11 +56,12 @@ struct ForwardOperands {
 
 // x + dropout(delta) as it is written, that is, rounded to T.
 template <Access kAccess, class T>
-__device__ __forceinline__ Octet residual_octet(const ForwardOperands<T>& at, std::int64_t index, std::int64_t count) {
+__device__ __forceinline__ Octet residual_octet(const ForwardOperands<T>& at, const DropoutMask& mask,
+                                                std::int64_t index, std::int64_t count) {
     Octet value = load_octet<kAccess>(at.x + index, count);
     if (at.delta == nullptr) return value;
     const Octet delta = load_octet<kAccess>(at.delta + index, count);
-    const Octet factors = dropout_factors(at.draw, index);
+    const Octet factors = dropout_factors<kAccess>(mask, index);
 #pragma unroll
     for (int j = 0; j < kOctet; ++j) value.v[j] = rounded<T>(fmaf(factors.v[j], delta.v[j], value.v[j]));
     store_octet<kAccess>(at.sum + index, value, count);
@@ -72,6 +73,7 @@ __global__ void __launch_bounds__(kMaxGroupThreads) residual_norm_forward_kernel
     __shared__ float shared[kMaxGroupWarps];
     const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
     if (row >= at.rows) return;  // a whole warp, and with groups of several warps the whole block
+    const DropoutMask mask = mask_of(at.draw);
     Octet values[kOctets];
     float partial = 0.0F;
 #pragma unroll
@@ -79,7 +81,7 @@ __global__ void __launch_bounds__(kMaxGroupThreads) residual_norm_forward_kernel
         const Columns columns = columns_of(k, at.width);
         values[k] = octet_of(0.0F);
         if (columns.count <= 0) continue;
-        values[k] = residual_octet<kAccess>(at, row * at.width + columns.first, columns.count);
+        values[k] = residual_octet<kAccess>(at, mask, row * at.width + columns.first, columns.count);
 #pragma unroll
         for (int j = 0; j < kOctet; ++j) partial += values[k].v[j];
     }
@@ -141,8 +143,8 @@ struct ColumnSums {
 
 // dsum of one octet: rstd (g - mean(g) - h mean(g h)) + above, with g = dy gamma and h = (sum - mean) rstd.
 template <Access kAccess, class T>
-__device__ __forceinline__ void write_gradients(const BackwardOperands<T>& at, std::int64_t index, std::int64_t count,
-                                                Octet dsum, Octet& ddelta_sum) {
+__device__ __forceinline__ void write_gradients(const BackwardOperands<T>& at, const DropoutMask& mask,
+                                                std::int64_t index, std::int64_t count, Octet dsum, Octet& ddelta_sum) {
     if (at.above != nullptr) {
         const Octet above = load_octet<kAccess>(at.above + index, count);
 #pragma unroll
@@ -150,7 +152,7 @@ __device__ __forceinline__ void write_gradients(const BackwardOperands<T>& at, s
     }
     store_octet<kAccess>(at.dx + index, dsum, count);
     if (at.ddelta == nullptr) return;
-    const Octet factors = dropout_factors(at.draw, index);
+    const Octet factors = dropout_factors<kAccess>(mask, index);
 #pragma unroll
     for (int j = 0; j < kOctet; ++j) {
         dsum.v[j] *= factors.v[j];
@@ -195,6 +197,7 @@ template <Access kAccess, class T>
 __global__ void __launch_bounds__(kMaxGroupThreads) residual_norm_backward_kernel(BackwardOperands<T> at) {
     float* column_sums = launch_shared();
     __shared__ float shared[kMaxGroupWarps];
+    const DropoutMask mask = mask_of(at.draw);
     ColumnSums sums;
 #pragma unroll
     for (int k = 0; k < kOctets; ++k) sums.dgamma[k] = sums.dbeta[k] = sums.ddelta[k] = octet_of(0.0F);
@@ -233,7 +236,7 @@ __global__ void __launch_bounds__(kMaxGroupThreads) residual_norm_backward_kerne
             if (columns.count <= 0) continue;
 #pragma unroll
             for (int j = 0; j < kOctet; ++j) g[k].v[j] = rstd * (g[k].v[j] - mean_g - h[k].v[j] * mean_gh);
-            write_gradients<kAccess>(at, row * at.width + columns.first, columns.count, g[k], sums.ddelta[k]);
+            write_gradients<kAccess>(at, mask, row * at.width + columns.first, columns.count, g[k], sums.ddelta[k]);
         }
     }
     float* to = at.partial_sums + static_cast<std::int64_t>(blockIdx.x) * kSums * at.width;
