@@ -183,6 +183,11 @@ Operands<T> operands_of(const Launch& launch, const AttentionGradients& gradient
 cudaError_t attention_backward(const Launch& launch, const AttentionGradients& gradients, const Attention& operation) {
     const std::int64_t sequences = operation.q_offsets.sequences;
     if (sequences == 0 || (operation.q.rows == 0 && operation.k.rows == 0)) return cudaSuccess;
+    if (takes_head(operation.q.type, operation.q.columns / operation.heads) &&
+        access_of({gradients.dq, gradients.dk, gradients.dv, gradients.dy, gradients.y, operation.q, operation.k,
+                   operation.v}) == Access::kWide) {
+        return tensor_core_attention_backward(launch, gradients, operation);
+    }
     return with_type(operation.q.type, [&](auto element) {
         using T = decltype(element);
         const Operands<T> at = operands_of<T>(launch, gradients, operation);

@@ -97,5 +97,7 @@ inline constexpr std::int64_t kMaxTensorCoreHeadColumns = 128;
 [[nodiscard]] bool takes_head(DataType type, std::int64_t head_columns);
 [[nodiscard]] cudaError_t tensor_core_attention_forward(const Launch& launch, const Tensor& y, const Tensor& stats,
                                                         const Attention& operation);
+[[nodiscard]] cudaError_t tensor_core_attention_backward(const Launch& launch, const AttentionGradients& gradients,
+                                                         const Attention& operation);
 
 }  // namespace duologue::cuda
