@@ -15,7 +15,8 @@ commands() {
 import json, re, shlex, sys
 
 for entry in json.load(open(sys.argv[1])):
-    if not entry["file"].endswith(".cu"):
+    # The emulated GPU compiles them, too, as C++.
+    if not entry["file"].endswith(".cu") or "--generate-code" not in entry["command"]:
         continue
     words = [w for w in shlex.split(entry["command"]) if not re.search(r"generate-code|ccache$|^-Xptxas", w)]
     out = words.index("-o")
