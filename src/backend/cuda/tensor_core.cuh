@@ -50,6 +50,13 @@ __device__ __forceinline__ void multiply_add(float (&d)[4], const Matrices& a, u
         : "r"(a.word[0]), "r"(a.word[1]), "r"(a.word[2]), "r"(a.word[3]), "r"(upper), "r"(lower));
 }
 
+/// threadIdx.x, read anew: what depends on it is computed where this is called, and not kept in registers from before.
+__device__ __forceinline__ int thread_anew() {
+    int thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
+
 /// Two values rounded to bf16 in a word.
 __device__ __forceinline__ unsigned packed(float low, float high) {
     unsigned word;

@@ -172,18 +172,17 @@ __device__ __forceinline__ void attend_tile(const Operands& at, const Share& sha
         const Mask mask = mask_of(at, share, first_row, share.first_key_row + key, v_tile + kTileRows * kStride);
         if (own_count > 0 && at.draw.threshold != 0) {
             // Each warp draws for its own queries.
-            draw(mask, own_first, own_first + min(own_count, kStrip), keys, static_cast<int>(threadIdx.x) % kWarp,
-                 kWarp);
+            draw(mask, own_first, own_first + min(own_count, kStrip), keys, thread_anew() % kWarp, kWarp);
             __syncwarp();
         }
         wait_for_copies<0>();
         __syncthreads();
         if (own_count <= 0) continue;
-        const Seat own = seat();
         const int ahead = causal ? first - key + own_first : kTileRows;
         const int strips = strips_of(min(ahead + kStrip, keys));  // that any query of the warp sees
 #pragma unroll 1
         for (int b = 0; b < strips; b += kPortionStrips) {
+            const Seat own = seat();
             Scores scores;
             score<kWidth>(scores, down_first(own_strip, kStride, own.lane),
                           across_first(k_tile + b * kStrip * kStride, kStride, own.lane), strips - b);

@@ -49,7 +49,7 @@ struct Seat {
 };
 
 __device__ __forceinline__ Seat seat() {
-    const auto thread = static_cast<int>(threadIdx.x);
+    const int thread = thread_anew();
     const int lane = thread % kWarp;
     return {.warp = thread / kWarp, .lane = lane, .group = lane / 4, .pair = lane % 4};
 }
@@ -86,19 +86,35 @@ __device__ __forceinline__ void add_product(float (&sums)[kWidth / 8][4], const 
 
 __device__ __forceinline__ int strips_of(int rows) { return (rows + kStrip - 1) / kStrip; }
 
+/// How threads share rows of a head: each has one octet of columns, and a row out of kRows.
+template <int kWidth, int kThreads>
+struct Octets {
+    static constexpr int kPerRow = kWidth / kOctet;
+    static constexpr int kRows = kThreads / kPerRow;
+    int row;
+    int column;
+    bool works;
+
+    __device__ explicit Octets(int thread)
+        : row(thread / kPerRow),
+          column(thread % kPerRow * kOctet),
+          works(kRows * kPerRow == kThreads || thread < kRows * kPerRow) {}
+};
+
 /// Begins to copy rows [first, first + count) of a head, and zeros up to the end of the last strip.
 template <int kWidth>
 __device__ __forceinline__ void begin_tile(Bf16* tile, int stride, const Rows<Bf16>& rows, int first, int count,
                                            int head) {
-    constexpr int kOctets = kWidth / kOctet;
-    const Bf16* from = rows.data + first * rows.stride + head * kWidth;
-    const int end = strips_of(count) * kStrip * kOctets;
+    const Octets<kWidth, kStripThreads> own(thread_anew());
+    if (!own.works) return;
+    const Bf16* from = rows.data + (first + own.row) * rows.stride + head * kWidth + own.column;
+    Bf16* to = tile + own.row * stride + own.column;
+    const int end = strips_of(count) * kStrip;
 #pragma unroll 1
-    for (int i = static_cast<int>(threadIdx.x); i < end; i += kStripThreads) {
-        const int row = i / kOctets;
-        const int column = i % kOctets * kOctet;
-        const bool exists = row < count;
-        begin_copy(tile + row * stride + column, from + (exists ? row : 0) * rows.stride + column, exists ? 16 : 0);
+    for (int row = own.row; row < end; row += own.kRows) {
+        begin_copy(to, from, row < count ? 16 : 0);
+        from += own.kRows * static_cast<int>(rows.stride);
+        to += own.kRows * stride;
     }
 }
 
@@ -108,20 +124,25 @@ __device__ __forceinline__ void store_strip(Bf16* to, std::int64_t to_stride, in
                                             const float (&sums)[kWidth / 8][4], const float (&factors)[2]) {
     const Seat at = seat();
     __syncwarp();
+    Bf16* place = strip + at.group * stride + 2 * at.pair;
 #pragma unroll
     for (int n = 0; n < kWidth / 8; ++n) {
-        Bf16* place = strip + at.group * stride + 8 * n + 2 * at.pair;
-        *reinterpret_cast<unsigned*>(place) = packed(sums[n][0] * factors[0], sums[n][1] * factors[0]);
-        *reinterpret_cast<unsigned*>(place + 8 * stride) = packed(sums[n][2] * factors[1], sums[n][3] * factors[1]);
+        *reinterpret_cast<unsigned*>(place + 8 * n) = packed(sums[n][0] * factors[0], sums[n][1] * factors[0]);
+        *reinterpret_cast<unsigned*>(place + 8 * n + 8 * stride) =
+            packed(sums[n][2] * factors[1], sums[n][3] * factors[1]);
     }
     __syncwarp();
-    constexpr int kOctets = kWidth / kOctet;
+    const Octets<kWidth, kWarp> own(at.lane);
+    if (own.works) {
+        const Bf16* from = strip + own.row * stride + own.column;
+        to += own.row * to_stride + own.column;
+        const int end = min(count, kStrip);
 #pragma unroll 1
-    for (int i = at.lane; i < min(count, kStrip) * kOctets; i += kWarp) {
-        const int row = i / kOctets;
-        const int column = i % kOctets * kOctet;
-        *reinterpret_cast<uint4*>(to + row * to_stride + column) =
-            *reinterpret_cast<const uint4*>(strip + row * stride + column);
+        for (int row = own.row; row < end; row += own.kRows) {
+            *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from);
+            from += own.kRows * stride;
+            to += own.kRows * static_cast<int>(to_stride);
+        }
     }
     __syncwarp();
 }

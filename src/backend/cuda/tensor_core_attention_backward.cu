@@ -158,22 +158,22 @@ __device__ __forceinline__ void differentiate(float (&scores)[2][4], float (&dsc
     }
 }
 
-// Calls `use(strip of queries, p, ds)` for each that sees the warp's keys.
+// Calls `use(strip of queries, p, ds, this thread's seat)` for each that sees the warp's keys.
 template <int kWidth, class Use>
 __device__ __forceinline__ void for_query_strips(const Operands& at, const Tiles<kWidth>& tiles, const Pair& pair,
-                                                 const Seat& own, const Use& use) {
+                                                 const Use& use) {
     constexpr int kStride = Tiles<kWidth>::kStride;
     constexpr int kValueStride = Tiles<kWidth>::kValueStride;
+    const int warp = static_cast<int>(threadIdx.x) / kWarp;
+    const Bf16* own_values = down_first(tiles.v + warp * kStrip * kValueStride, kValueStride, seat().lane);
     Matrices values[kWidth / 16];
 #pragma unroll
-    for (int k = 0; k < kWidth / 16; ++k) {
-        values[k] =
-            load_matrices(down_first(tiles.v + own.warp * kStrip * kValueStride + 16 * k, kValueStride, own.lane));
-    }
+    for (int k = 0; k < kWidth / 16; ++k) values[k] = load_matrices(own_values + 16 * k);
     __syncwarp();
-    const Bf16* keys = down_first(tiles.k + own.warp * kStrip * kStride, kStride, own.lane);
 #pragma unroll 1
-    for (int strip = max(own.warp - pair.ahead / kStrip, 0); strip < strips_of(pair.queries); ++strip) {
+    for (int strip = max(warp - pair.ahead / kStrip, 0); strip < strips_of(pair.queries); ++strip) {
+        const Seat own = seat();
+        const Bf16* keys = down_first(tiles.k + own.warp * kStrip * kStride, kStride, own.lane);
         const int corner = strip * kStrip * kStride;
         float scores[2][4] = {};
         float dscores[2][4] = {};
@@ -188,7 +188,7 @@ __device__ __forceinline__ void for_query_strips(const Operands& at, const Tiles
             multiply_add(dscores[1], values[k], dy.word[2], dy.word[3]);
         }
         differentiate(scores, dscores, at, pair, tiles.stats, tiles.products, strip, own);
-        use(strip, operand_of(scores[0], scores[1]), operand_of(dscores[0], dscores[1]));
+        use(strip, operand_of(scores[0], scores[1]), operand_of(dscores[0], dscores[1]), own);
     }
 }
 
@@ -229,12 +229,12 @@ template <int kWidth>
 __device__ __forceinline__ void key_gradients(const Operands& at, const Share& share, const Tiles<kWidth>& tiles,
                                               bool fits) {
     constexpr int kStride = Tiles<kWidth>::kStride;
-    const Seat own = seat();
+    const int warp = static_cast<int>(threadIdx.x) / kWarp;
     const int step = static_cast<int>(gridDim.y) * kTileRows;
     for (int first_key = static_cast<int>(blockIdx.y) * kTileRows; first_key < share.keys; first_key += step) {
         float dk[kWidth / 8][4] = {};
         float dv[kWidth / 8][4] = {};
-        const int own_first = first_key + own.warp * kStrip;
+        const int own_first = first_key + warp * kStrip;
         const int begin = at.causal == Causal::kYes ? first_key : 0;
         for (int first_query = begin; first_query < share.queries; first_query += kTileRows) {
             if (first_query == begin) begin_keys(at, share, tiles, first_key);
@@ -242,12 +242,13 @@ __device__ __forceinline__ void key_gradients(const Operands& at, const Share& s
             const Pair pair = pair_of(at, share, tiles, first_query, first_key);
             await(pair);
             if (own_first < share.keys) {
-                for_query_strips(at, tiles, pair, own, [&](int strip, const Matrices& p, const Matrices& ds) {
-                    const int corner = strip * kStrip * kStride;
-                    add_product<kWidth>(dv, p, down_first(tiles.dy + corner, kStride, own.lane));
-                    add_product<kWidth>(dk, ds, down_first(tiles.q + corner, kStride, own.lane));
-                    if (fits) keep_dscores(tiles, strip, ds, own);
-                });
+                for_query_strips(at, tiles, pair,
+                                 [&](int strip, const Matrices& p, const Matrices& ds, const Seat& own) {
+                                     const int corner = strip * kStrip * kStride;
+                                     add_product<kWidth>(dv, p, down_first(tiles.dy + corner, kStride, own.lane));
+                                     add_product<kWidth>(dk, ds, down_first(tiles.q + corner, kStride, own.lane));
+                                     if (fits) keep_dscores(tiles, strip, ds, own);
+                                 });
             }
             __syncthreads();
         }
@@ -256,14 +257,14 @@ __device__ __forceinline__ void key_gradients(const Operands& at, const Share& s
             const int count = share.keys - own_first;
             const int column = share.head * kWidth;
             store_strip<kWidth>(at.dv + row * at.dv_stride + column, at.dv_stride, count,
-                                tiles.dy + own.warp * kStrip * kStride, kStride, dv, {at.draw.scale, at.draw.scale});
+                                tiles.dy + warp * kStrip * kStride, kStride, dv, {at.draw.scale, at.draw.scale});
             store_strip<kWidth>(at.dk + row * at.dk_stride + column, at.dk_stride, count,
-                                tiles.q + own.warp * kStrip * kStride, kStride, dk, {at.scale, at.scale});
+                                tiles.q + warp * kStrip * kStride, kStride, dk, {at.scale, at.scale});
         }
-        if (fits && own.warp * kStrip < share.queries) {
+        if (fits && warp * kStrip < share.queries) {
             float dq[kWidth / 8][4] = {};
-            add_keys(dq, tiles, pair_of(at, share, tiles, 0, 0), own);
-            store_queries(at, share, tiles, dq, own.warp * kStrip, own.warp);
+            add_keys(dq, tiles, pair_of(at, share, tiles, 0, 0), seat());
+            store_queries(at, share, tiles, dq, warp * kStrip, warp);
         }
         __syncthreads();
     }
@@ -272,27 +273,28 @@ __device__ __forceinline__ void key_gradients(const Operands& at, const Share& s
 // dq of tiles of queries, where a sequence is longer than a tile.
 template <int kWidth>
 __device__ __forceinline__ void query_gradients(const Operands& at, const Share& share, const Tiles<kWidth>& tiles) {
-    const Seat own = seat();
+    const int warp = static_cast<int>(threadIdx.x) / kWarp;
     const int step = static_cast<int>(gridDim.y) * kTileRows;
     for (int first_query = static_cast<int>(blockIdx.y) * kTileRows; first_query < share.queries; first_query += step) {
         float dq[kWidth / 8][4] = {};
-        const int own_first = first_query + own.warp * kStrip;
+        const int own_first = first_query + warp * kStrip;
         const int end = at.causal == Causal::kYes ? min(share.keys, first_query + kTileRows) : share.keys;
         for (int first_key = 0; first_key < end; first_key += kTileRows) {
             if (first_key == 0) begin_queries(at, share, tiles, first_query);
             begin_keys(at, share, tiles, first_key);
             const Pair pair = pair_of(at, share, tiles, first_query, first_key);
             await(pair);
-            if (own.warp * kStrip < pair.keys) {
-                for_query_strips(at, tiles, pair, own, [&](int strip, const Matrices& /*p*/, const Matrices& ds) {
-                    keep_dscores(tiles, strip, ds, own);
-                });
+            if (warp * kStrip < pair.keys) {
+                for_query_strips(at, tiles, pair,
+                                 [&](int strip, const Matrices& /*p*/, const Matrices& ds, const Seat& own) {
+                                     keep_dscores(tiles, strip, ds, own);
+                                 });
             }
             __syncthreads();
-            if (own_first < share.queries) add_keys(dq, tiles, pair, own);
+            if (own_first < share.queries) add_keys(dq, tiles, pair, seat());
             __syncthreads();
         }
-        if (own_first < share.queries) store_queries(at, share, tiles, dq, own_first, own.warp);
+        if (own_first < share.queries) store_queries(at, share, tiles, dq, own_first, warp);
         __syncthreads();
     }
 }

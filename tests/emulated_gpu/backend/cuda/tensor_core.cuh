@@ -67,6 +67,8 @@ inline void multiply_add(float (&d)[4], const Matrices& a, unsigned upper, unsig
     }
 }
 
+inline int thread_anew() { return static_cast<int>(threadIdx.x); }
+
 inline unsigned packed(float low, float high) {
     const unsigned upper = __bfloat16_as_ushort(__float2bfloat16_rn(high));
     return __bfloat16_as_ushort(__float2bfloat16_rn(low)) | upper << 16;
