@@ -255,6 +255,26 @@ TEST_P(LinearContract, GeluAndItsGradientAreThoseOfTheTanhForm) {
     }
 }
 
+TEST_P(LinearContract, AProductSumsTheRowsOfItsFirstFactorOnTheWay) {
+    for (Shape shape : kShapes) {
+        for (const Write write : {Write::kOverwrite, Write::kAccumulate}) {
+            SCOPED_TRACE(name_of(shape));
+            ContractRun run(backends());
+            const Factors both = factors(run, shape, {.transpose_a = Transpose::kYes});
+            const ContractOperand y = run.input_output(DataType::kF32, grid(shape.rows, shape.columns));
+            const ContractOperand sums = run.input_output(DataType::kF32, grid(1, shape.rows));
+            run.run([&](Backend& backend, const ContractPlace& at) {
+                Matmul operation = both.operation(at);
+                operation.write = write;
+                operation.a_sums = at(sums);
+                backend.matmul(at(y), operation);
+            });
+            EXPECT_TRUE(run.matches_exactly(y));
+            EXPECT_TRUE(run.matches_exactly(sums));
+        }
+    }
+}
+
 TEST_P(LinearContract, ColumnSumOfExactValuesIsExact) {
     for (const Shape& shape :
          std::vector<Shape>{{0, 5, 0}, {1, 1, 0}, {2, 7, 0}, {33, 100, 0}, {257, 17, 0}, {1000, 64, 0}}) {

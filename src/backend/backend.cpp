@@ -23,7 +23,7 @@ bool reads_aux(Epilogue epilogue) { return forward_of(epilogue) != epilogue; }
 bool writes_aux(Epilogue epilogue) { return epilogue == Epilogue::kBiasRelu || epilogue == Epilogue::kBiasGelu; }
 
 void check_matmul_shapes(const OperandChecks& check, const Tensor& y, const Matmul& operation) {
-    const auto& [a, b, transpose_a, transpose_b, write, epilogue, bias, aux] = operation;
+    const auto& [a, b, transpose_a, transpose_b, write, epilogue, bias, aux, a_sums] = operation;
     check.activation({"a", a});
     check.activation({"y", y});
     check.that(y.type == a.type || y.type == DataType::kF32, "y is {}, expected {} or f32", name_of(y.type),
@@ -102,7 +102,7 @@ void Backend::set_random_key(std::uint64_t key) { do_set_random_key(key); }
 
 void Backend::matmul(const Tensor& y, const Matmul& operation) {
     const OperandChecks check("matmul", addresses());
-    const auto& [a, b, transpose_a, transpose_b, write, epilogue, bias, aux] = operation;
+    const auto& [a, b, transpose_a, transpose_b, write, epilogue, bias, aux, a_sums] = operation;
     check_matmul_shapes(check, y, operation);
     if (adds_bias(epilogue)) {
         check.vector({"bias", bias}, a.type, y.columns);
@@ -114,6 +114,12 @@ void Backend::matmul(const Tensor& y, const Matmul& operation) {
         check.vector({"aux", aux}, DataType::kU8, aux_bytes(epilogue, y.type, y.rows, y.columns));
     } else {
         check.absent({"aux", aux});
+    }
+    if (!a_sums.empty()) {
+        check.vector({"a_sums", a_sums}, DataType::kF32, y.rows);
+        check.that(transpose_a == Transpose::kYes && epilogue == Epilogue::kNone,
+                   "a_sums without a transposed a, or with an epilogue");
+        check.separate({"a_sums", a_sums}, {{"y", y}, {"a", a}, {"b", b}});
     }
     check.separate({"y", y}, {{"a", a}, {"b", b}, {"bias", bias}, {"aux", aux}});
     if (writes_aux(epilogue)) check.separate({"aux", aux}, {{"a", a}, {"b", b}, {"bias", bias}});

@@ -25,8 +25,11 @@ void linear_weight_gradient(const BackwardPass& pass, const Linear& linear, cons
 }
 
 void linear_gradients(const BackwardPass& pass, const Linear& linear, const Tensor& dy, const Tensor& x) {
-    linear_weight_gradient(pass, linear, dy, x);
-    pass.backend.column_sum(pass.gradients[linear.bias], dy, Write::kAccumulate);
+    pass.backend.matmul(pass.gradients[linear.weight], {.a = dy,
+                                                        .b = x,
+                                                        .transpose_a = Transpose::kYes,
+                                                        .write = Write::kAccumulate,
+                                                        .a_sums = pass.gradients[linear.bias]});
 }
 
 void linear_input_gradient(const BackwardPass& pass, const Linear& linear, const Tensor& dx, const Tensor& dy) {

@@ -94,6 +94,7 @@ struct Product {
     [[nodiscard]] bool is_gelu() const { return (epilogue & 32U) != 0; }
     [[nodiscard]] bool is_gelu_gradient() const { return (epilogue & 64U) != 0; }
     [[nodiscard]] bool uses_aux() const { return (epilogue & 128U) != 0; }
+    [[nodiscard]] bool sums_b() const { return epilogue == CUBLASLT_EPILOGUE_BGRADB; }
 
     [[nodiscard]] std::uint64_t inner() const { return transpose_a == CUBLAS_OP_N ? a.columns : a.rows; }
 
@@ -114,10 +115,10 @@ struct Product {
                 aux != nullptr && aux_stride % multiple == 0 && aux_stride >= static_cast<std::int64_t>(rows);
             if (!fits) return CUBLAS_STATUS_INVALID_VALUE;
         }
-        if (uses_bias() && bias == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
+        if ((uses_bias() || sums_b()) && bias == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
         const bool known_types = a.type == b.type && c.type == d.type && (d.type == a.type || d.type == CUDA_R_32F);
-        const bool known_bias = !uses_bias() || bias_type == static_cast<std::int32_t>(d.type);
-        const bool known_epilogue = epilogue < 256 && (epilogue & 16U) == 0;
+        const bool known_bias = !(uses_bias() || sums_b()) || bias_type == static_cast<std::int32_t>(d.type);
+        const bool known_epilogue = sums_b() || (epilogue < 256 && (epilogue & 16U) == 0);
         return compute == CUBLAS_COMPUTE_32F && known_types && known_bias && known_epilogue && inner() > 0
                    ? CUBLAS_STATUS_SUCCESS
                    : CUBLAS_STATUS_NOT_SUPPORTED;
@@ -176,12 +177,16 @@ void multiply(const Product& at, const void* a, const void* b, float beta, const
     std::vector<float> sums(rows);
     for (std::size_t column = 0; column < at.d.columns; ++column) {
         std::fill(sums.begin(), sums.end(), 0.0F);
+        float sum_of_b = 0.0F;
         for (std::size_t k = 0; k < inner; ++k) {
             const bool plain = at.transpose_b == CUBLAS_OP_N;
             const std::size_t index =
                 (plain ? column : k) * static_cast<std::size_t>(at.b.stride) + (plain ? k : column);
-            add_scaled(sums.data(), a_values.data() + k * rows, loaded(b, at.b.type, index), rows);
+            const float factor = loaded(b, at.b.type, index);
+            add_scaled(sums.data(), a_values.data() + k * rows, factor, rows);
+            sum_of_b += factor;
         }
+        if (at.sums_b()) store(at.bias, at.d.type, column, sum_of_b);
         for (std::size_t row = 0; row < rows && beta != 0.0F; ++row) {
             sums[row] += beta * loaded(c, at.c.type, column * static_cast<std::size_t>(at.c.stride) + row);
         }

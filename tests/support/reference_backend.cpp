@@ -139,6 +139,7 @@ class ReferenceBackend final : public Backend {
         }
         store(y, result);
         if (!aux.empty() && !reads) store(aux, kept);
+        if (!operation.a_sums.empty()) do_column_sum(operation.a_sums, operation.a, operation.write);
     }
 
     void do_column_sum(const Tensor& db, const Tensor& dy, Write write) override {

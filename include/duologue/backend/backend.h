@@ -53,6 +53,9 @@ struct Matmul {
     /// u8 [aux_bytes()], opaque to the caller; written by kBiasRelu and kBiasGelu when present (absent: not written,
     /// for inference), read by kReluGrad and kGeluGrad of the same M, N and type of y.
     Tensor aux = {};
+    /// f32 [M], overwritten or added to as y is: the sums over the rows of a, which has to be transposed. With a
+    /// weight's gradient dy^T x this is the bias's. Absent: not asked for; only with Epilogue::kNone.
+    Tensor a_sums = {};
 };
 
 /// Inverted dropout: element i is kept by dropout_keeps(mix_key(key of the micro-step, site), i, ...) and then scaled.

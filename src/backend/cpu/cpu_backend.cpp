@@ -90,6 +90,7 @@ class CpuBackend final : public Backend {
         } else {
             cpu::multiply(workspace_, kernel_of(route, operation.a.type), y, operation);
         }
+        if (!operation.a_sums.empty()) do_column_sum(operation.a_sums, operation.a, operation.write);
     }
     /// By oneDNN as many rows of a as are a multiple of kLibraryRows, the rest by our own product: oneDNN generates
     /// code for each number of rows, and batches differ in theirs.

@@ -36,7 +36,7 @@ memory::desc describe(const Tensor& matrix, Transpose transpose) {
 using Shape = std::array<std::int64_t, 10>;
 
 Shape shape_of(const Tensor& y, const Matmul& operation) {
-    const auto& [a, b, transpose_a, transpose_b, write, epilogue, bias, aux] = operation;
+    const auto& [a, b, transpose_a, transpose_b, write, epilogue, bias, aux, a_sums] = operation;
     const std::int64_t choices = static_cast<std::int64_t>(transpose_a) | static_cast<std::int64_t>(transpose_b) << 1 |
                                  static_cast<std::int64_t>(write) << 2 | std::int64_t{bias.empty()} << 3;
     return {a.rows,

@@ -70,8 +70,11 @@ std::int64_t CublasLtMatmul::aux_bytes(Epilogue epilogue, DataType type, std::in
 }
 
 void CublasLtMatmul::run(const Tensor& y, const Matmul& operation) {
-    if (y.elements() == 0) return;
-    execute(plan_for(y, operation), y, operation);
+    if (y.elements() > 0) {
+        execute(plan_for(y, operation), y, operation);
+    } else if (!operation.a_sums.empty()) {
+        sum_a(operation);
+    }
 }
 
 CublasLtMatmul::Key CublasLtMatmul::key_of(const Tensor& y, const Matmul& operation, Lengths lengths) {
@@ -90,6 +93,7 @@ CublasLtMatmul::Key CublasLtMatmul::key_of(const Tensor& y, const Matmul& operat
             operation.aux.empty() ? 0 : alignment_of(operation.aux),
             std::int64_t{alignment_of(operation.a)} << 32 | alignment_of(operation.b),
             operation.bias.empty() ? 0 : alignment_of(operation.bias),
+            operation.a_sums.empty() ? 0 : alignment_of(operation.a_sums),
             alignment_of(y)};
 }
 
@@ -112,12 +116,15 @@ CublasLtMatmul::Plan CublasLtMatmul::choose(const Tensor& y, const Matmul& opera
     const std::vector<Plan> plans = candidates(y, operation);
     if (choice_ == MatmulChoice::kHeuristic || plans.size() == 1 || capturing()) return plans.front();
     if (operation.write == Write::kOverwrite) return fastest(plans, y, operation);
-    // Trials must not accumulate into the result.
+    // Trials must not accumulate into the results.
     const TrialMemory memory(y.rows * leading_dimension(y) * size_of(y.type));
-    if (memory.data() == nullptr) return plans.front();
+    const TrialMemory sums(operation.a_sums.bytes() + 1);
+    if (memory.data() == nullptr || sums.data() == nullptr) return plans.front();
     Tensor trial = y;
     trial.data = memory.data();
-    return fastest(plans, trial, operation);
+    Matmul trial_operation = operation;
+    if (!operation.a_sums.empty()) trial_operation.a_sums.data = sums.data();
+    return fastest(plans, trial, trial_operation);
 }
 
 CublasLtMatmul::Plan CublasLtMatmul::fastest(const std::vector<Plan>& plans, const Tensor& y, const Matmul& operation) {
@@ -147,11 +154,11 @@ float CublasLtMatmul::milliseconds_of(const Plan& plan, const Tensor& y, const M
 std::vector<CublasLtMatmul::Plan> CublasLtMatmul::candidates(const Tensor& y, const Matmul& operation) const {
     std::vector<Plan> plans;
     if (inner_of(operation) > 0 && may_fuse(y, operation)) {
-        for (const auto& algorithm : algorithms(Problem(y, operation))) {
+        for (const auto& algorithm : algorithms(Problem(y, operation, second_half()))) {
             plans.push_back({.path = Path::kFused, .algorithm = algorithm});
         }
     }
-    if (operation.epilogue != Epilogue::kNone) {
+    if (operation.epilogue != Epilogue::kNone || !operation.a_sums.empty()) {
         plans.push_back({.path = Path::kSeparate});
     } else if (plans.empty()) {
         plans.push_back({.path = Path::kPlain});
@@ -198,7 +205,7 @@ std::vector<cublasLtMatmulAlgo_t> CublasLtMatmul::algorithms(const Problem& prob
 
 bool CublasLtMatmul::fits(const Plan& plan, const Tensor& y, const Matmul& operation) const {
     if (plan.path != Path::kFused) return true;
-    Problem problem(y, operation);
+    Problem problem(y, operation, second_half());
     cublasLtMatmulHeuristicResult_t result = {};
     const cublasStatus_t status = cublasLtMatmulAlgoCheck(handle_.get(), &problem.description, &problem.a, &problem.b,
                                                           &problem.d, &problem.d, &plan.algorithm, &result);
@@ -223,21 +230,38 @@ void CublasLtMatmul::execute(const Plan& plan, const Tensor& y, const Matmul& op
 }
 
 void CublasLtMatmul::execute_fused(const Plan& plan, const Tensor& y, const Matmul& operation) {
-    Problem problem(y, operation);
+    Problem problem(y, operation, second_half());
     const float alpha = 1.0F;
     const float beta = operation.write == Write::kAccumulate ? 1.0F : 0.0F;
     check(cublasLtMatmul(handle_.get(), &problem.description, &alpha, operation.b.data, &problem.a, operation.a.data,
                          &problem.b, &beta, y.data, &problem.d, y.data, &problem.d, &plan.algorithm,
                          launch_.workspace.data, static_cast<std::size_t>(kMatmulWorkspaceBytes), launch_.stream),
           "a product");
+    if (operation.a_sums.empty() || operation.write == Write::kOverwrite) return;
+    const Tensor sums = make_vector(second_half(), DataType::kF32, y.rows);
+    check(add(launch_, operation.a_sums, operation.a_sums, sums), "a product's sums");
+}
+
+void* CublasLtMatmul::second_half() const {
+    return static_cast<std::byte*>(launch_.workspace.data) + kMatmulWorkspaceBytes;
+}
+
+void CublasLtMatmul::sum_a(const Matmul& operation) {
+    check(column_sum(launch_, operation.a_sums, operation.a, operation.write), "a product's sums");
 }
 
 // In pieces of rows, as many as the workspace's second half has room for.
 void CublasLtMatmul::execute_separately(const Tensor& y, const Matmul& operation) {
+    if (!operation.a_sums.empty()) {
+        Matmul product = operation;
+        product.a_sums = {};
+        run(y, product);
+        return sum_a(operation);
+    }
     const std::int64_t row_bytes = y.columns * size_of(DataType::kF32);
     const std::int64_t most_rows = kMatmulWorkspaceBytes / row_bytes;
     require(most_rows > 0, ErrorCode::kDevice, "a row of {} columns is more than the workspace holds", y.columns);
-    void* room = static_cast<std::byte*>(launch_.workspace.data) + kMatmulWorkspaceBytes;
+    void* room = second_half();
     const std::int64_t aux_stride = aux_row_bytes(operation.epilogue, y.type, y.columns);
     for (std::int64_t begin = 0; begin < y.rows; begin += most_rows) {
         const std::int64_t rows = std::min(most_rows, y.rows - begin);

@@ -38,15 +38,15 @@ class CublasLtMatmul {
                                                 std::int64_t columns);
 
    private:
-    /// kFused: one call of cuBLASLt. kSeparate: a product into f32 sums, then our epilogue. kPlain: our own kernel, for
-    /// products without epilogue that cuBLASLt does not take.
+    /// kFused: one call of cuBLASLt. kSeparate: a product into f32 sums, then our epilogue; or a product, then the sums
+    /// of a. kPlain: our own kernel, for products without epilogue that cuBLASLt does not take.
     enum class Path : std::uint8_t { kFused, kSeparate, kPlain };
     struct Plan {
         Path path = Path::kPlain;
         cublasLtMatmulAlgo_t algorithm = {};
     };
     /// What a plan is chosen by: everything but addresses; rows and inner length exact or up to their bucket.
-    using Key = std::array<std::int64_t, 14>;
+    using Key = std::array<std::int64_t, 15>;
     enum class Lengths : std::uint8_t { kBucketed, kExact };
     struct Problem;
 
@@ -64,6 +64,8 @@ class CublasLtMatmul {
     void execute(const Plan& plan, const Tensor& y, const Matmul& operation);
     void execute_fused(const Plan& plan, const Tensor& y, const Matmul& operation);
     void execute_separately(const Tensor& y, const Matmul& operation);
+    void sum_a(const Matmul& operation);
+    [[nodiscard]] void* second_half() const;
 
     struct HandleDeleter {
         void operator()(cublasLtHandle_t handle) const { cublasLtDestroy(handle); }

@@ -42,7 +42,8 @@ inline cublasLtEpilogue_t library_epilogue(const Matmul& operation) {
     const bool keeps = !operation.aux.empty();
     switch (operation.epilogue) {
         case Epilogue::kNone:
-            return CUBLASLT_EPILOGUE_DEFAULT;
+            // The library's B is our a, its columns are our a's: see Problem.
+            return operation.a_sums.empty() ? CUBLASLT_EPILOGUE_DEFAULT : CUBLASLT_EPILOGUE_BGRADB;
         case Epilogue::kBias:
             return CUBLASLT_EPILOGUE_BIAS;
         case Epilogue::kBiasRelu:
@@ -60,7 +61,8 @@ inline cublasLtEpilogue_t library_epilogue(const Matmul& operation) {
 /// A row-major matrix is a column-major one transposed, so y = op(a) op(b) is asked for as y^T = op(b)^T op(a)^T: the
 /// library's A is our b, its B our a, and the rows of its result are our columns, along which bias and aux run.
 struct CublasLtMatmul::Problem {
-    Problem(const Tensor& result, const Matmul& matmul) : y(result), operation(matmul) {
+    /// `sums_room`: where sums of a that are to be added to others go first, because the library only overwrites.
+    Problem(const Tensor& result, const Matmul& matmul, void* sums_room) : y(result), operation(matmul) {
         check(cublasLtMatmulDescInit(&description, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
         if (operation.transpose_b == Transpose::kYes) set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
         if (operation.transpose_a == Transpose::kYes) set(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_T);
@@ -68,6 +70,12 @@ struct CublasLtMatmul::Problem {
         lay_out(b, operation.a);
         lay_out(d, y);
         if (operation.epilogue != Epilogue::kNone) set_epilogue();
+        if (!operation.a_sums.empty()) {
+            set(CUBLASLT_MATMUL_DESC_EPILOGUE, library_epilogue(operation));
+            void* sums = operation.write == Write::kAccumulate ? sums_room : operation.a_sums.data;
+            set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, sums);
+            set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, CUDA_R_32F);
+        }
     }
 
     template <class Value>
