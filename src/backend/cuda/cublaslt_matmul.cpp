@@ -1,10 +1,13 @@
 // Describing products to cuBLASLt, choosing among its algorithms by time, and the paths beside it.
 #include "backend/cuda/cublaslt_matmul.h"
 
+#include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "backend/cuda/buckets.h"
 #include "backend/cuda/cublaslt_problem.h"
+#include "duologue/core/bfloat16.h"
 
 namespace duologue::cuda {
 
@@ -151,7 +154,7 @@ float CublasLtMatmul::milliseconds_of(const Plan& plan, const Tensor& y, const M
 }
 
 // Never empty. The first is what is taken where nothing may be timed.
-std::vector<CublasLtMatmul::Plan> CublasLtMatmul::candidates(const Tensor& y, const Matmul& operation) const {
+std::vector<CublasLtMatmul::Plan> CublasLtMatmul::candidates(const Tensor& y, const Matmul& operation) {
     std::vector<Plan> plans;
     if (inner_of(operation) > 0 && may_fuse(y, operation)) {
         for (const auto& algorithm : algorithms(Problem(y, operation, second_half()))) {
@@ -166,9 +169,56 @@ std::vector<CublasLtMatmul::Plan> CublasLtMatmul::candidates(const Tensor& y, co
     return plans;
 }
 
-bool CublasLtMatmul::may_fuse(const Tensor& y, const Matmul& operation) const {
+bool CublasLtMatmul::may_fuse(const Tensor& y, const Matmul& operation) {
     if (!has_activation(operation.epilogue)) return true;
-    return capability_ >= kFusesActivationsFrom && y.type == DataType::kBf16 && y.columns % kFusedColumnMultiple == 0;
+    if (capability_ < kFusesActivationsFrom || y.type != DataType::kBf16 || y.columns % kFusedColumnMultiple != 0) {
+        return false;
+    }
+    const bool relu = operation.epilogue == Epilogue::kBiasRelu || operation.epilogue == Epilogue::kReluGrad;
+    return operation.aux.empty() || auxes_agree(relu ? Epilogue::kBiasRelu : Epilogue::kBiasGelu);
+}
+
+// Forward and backward pass choose by time whether they are fused, so that one may read what the other path kept. Of
+// that the library's documentation gives the size and no more: it is compared, once.
+bool CublasLtMatmul::auxes_agree(Epilogue forward) {
+    const auto found = auxes_agree_.find(forward);
+    if (found != auxes_agree_.end()) return found->second;
+    return auxes_agree_[forward] = !capturing() && compare_auxes(forward);
+}
+
+// By products of small integers and a bias, exact and never 0.
+bool CublasLtMatmul::compare_auxes(Epilogue forward) {
+    constexpr std::int64_t kSize = kFusedColumnMultiple;
+    constexpr std::size_t kElements = kSize * kSize;
+    std::vector<Bfloat16> values(kElements + kSize);
+    for (std::size_t i = 0; i < kElements; ++i) values[i] = Bfloat16(static_cast<float>(i * 7 % 11) - 5.0F);
+    std::fill(values.begin() + kElements, values.end(), Bfloat16(0.5F));
+    const auto aux_bytes = static_cast<std::size_t>(kSize * aux_row_bytes(forward, DataType::kBf16, kSize));
+    const TrialMemory memory(std::ssize(values) * 2);
+    const TrialMemory result(kElements * 2);
+    const TrialMemory aux(static_cast<std::int64_t>(aux_bytes));
+    if (memory.data() == nullptr || result.data() == nullptr || aux.data() == nullptr) return false;
+    const Tensor factor = make_tensor(memory.data(), DataType::kBf16, kSize, kSize);
+    const Tensor y = make_tensor(result.data(), DataType::kBf16, kSize, kSize);
+    const Matmul operation{.a = factor,
+                           .b = factor,
+                           .epilogue = forward,
+                           .bias = make_vector(factor.as<Bfloat16>() + kElements, DataType::kBf16, kSize),
+                           .aux = make_vector(aux.data(), DataType::kU8, static_cast<std::int64_t>(aux_bytes))};
+    const auto algorithm = algorithms(Problem(y, operation, second_half()));
+    if (algorithm.empty()) return false;
+    std::vector<std::byte> kept[2];
+    for (const Plan& plan : {Plan{Path::kFused, algorithm.front()}, Plan{Path::kSeparate, {}}}) {
+        auto& bytes = kept[plan.path == Path::kFused ? 0 : 1];
+        bytes.resize(aux_bytes);
+        check(cudaMemcpyAsync(memory.data(), values.data(), values.size() * 2, cudaMemcpyHostToDevice, launch_.stream),
+              "comparing epilogues");
+        execute(plan, y, operation);
+        check(cudaMemcpyAsync(bytes.data(), aux.data(), aux_bytes, cudaMemcpyDeviceToHost, launch_.stream),
+              "comparing epilogues");
+        check(cudaStreamSynchronize(launch_.stream), "comparing epilogues");
+    }
+    return kept[0] == kept[1];
 }
 
 std::vector<cublasLtMatmulAlgo_t> CublasLtMatmul::algorithms(const Problem& problem) const {

@@ -55,11 +55,13 @@ class CublasLtMatmul {
     [[nodiscard]] const Plan& remembered(const Key& key, const Tensor& y, const Matmul& operation);
     [[nodiscard]] Plan choose(const Tensor& y, const Matmul& operation);
     [[nodiscard]] Plan fastest(const std::vector<Plan>& plans, const Tensor& y, const Matmul& operation);
-    [[nodiscard]] std::vector<Plan> candidates(const Tensor& y, const Matmul& operation) const;
+    [[nodiscard]] std::vector<Plan> candidates(const Tensor& y, const Matmul& operation);
     [[nodiscard]] std::vector<cublasLtMatmulAlgo_t> algorithms(const Problem& problem) const;
     [[nodiscard]] float milliseconds_of(const Plan& plan, const Tensor& y, const Matmul& operation);
     [[nodiscard]] bool fits(const Plan& plan, const Tensor& y, const Matmul& operation) const;
-    [[nodiscard]] bool may_fuse(const Tensor& y, const Matmul& operation) const;
+    [[nodiscard]] bool may_fuse(const Tensor& y, const Matmul& operation);
+    [[nodiscard]] bool auxes_agree(Epilogue forward);
+    [[nodiscard]] bool compare_auxes(Epilogue forward);
     [[nodiscard]] bool capturing() const;
     void execute(const Plan& plan, const Tensor& y, const Matmul& operation);
     void execute_fused(const Plan& plan, const Tensor& y, const Matmul& operation);
@@ -78,6 +80,7 @@ class CublasLtMatmul {
     Event begin_;
     Event end_;
     std::map<Key, Plan> plans_;
+    std::map<Epilogue, bool> auxes_agree_;
 };
 
 }  // namespace duologue::cuda
