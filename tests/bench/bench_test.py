@@ -121,7 +121,7 @@ class Measurements(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.arguments = argparse.Namespace(
-            model="base", device="cpu", precision="bf16", modes=["compiled"], seconds=1e6, steps=1, warmup=0,
+            model="base", device="cpu", precision="bf16", attention="auto", modes=["compiled"], seconds=1e6, steps=1, warmup=0,
             work=Path(folder.name), output=Path(folder.name) / "found.json",
         )  # fmt: skip
         self.bench = gpu_bench.Bench(self.arguments)

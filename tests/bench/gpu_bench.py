@@ -32,8 +32,8 @@ MODELS = {
 LONGEST = 256  # tokens of a side
 LEAST_RATIO, LEAST_SHARE = 1.3, 0.5  # of PyTorch's rate, of the floor's
 # Sizes of micro-batches that a run meets for the first or second time cost it more: products are timed, plans compiled, graphs
-# captured. In 70 steps there are 18 sizes, 10 of them in the first 24 steps; in 20,000 there are 37. What is reported is
-# therefore the median step, and of the traced steps those that took about as long.
+# captured. Two sizes are nearly all of a training's (src/backend/cuda/README.md), and one of them may come late. What is
+# reported is therefore the median step, and of the traced steps those that took about as long.
 WARMUP_STEPS, PEER_WARMUP_STEPS, TRACED_STEPS = 24, 8, 16
 
 
@@ -96,7 +96,7 @@ class Bench:
             f"--output.path={output}", f"--device.kind={self.arguments.device}", f"--train.steps={steps}",
             f"--data.micro_batch_reply_tokens={self.model['side_tokens']}", "--train.micro_batches_per_step=1",
             "--checkpoint.interval_steps=0", "--train.validation_interval_steps=1000000", "--chat.at_end=never",
-            *self.options(),
+            f"--device.attention={self.arguments.attention}", *self.options(),
         )  # fmt: skip
         self.call(command, cwd=output, env={**os.environ, **(environment or {})})
         with open(output / "metrics.jsonl") as file:
@@ -181,7 +181,7 @@ class Report:
 
     def write(self):
         found = compare(self.ours, self.peer, MODELS[self.arguments.model]["shape"])
-        settings = {name: getattr(self.arguments, name) for name in ("model", "device", "precision", "modes")}
+        settings = {name: getattr(self.arguments, name) for name in ("model", "device", "precision", "attention", "modes")}
         written = {**settings, **found, "not_measured": self.missing, "figure": figure(self.ours, self.peer, found),
                    "ours": self.ours, "peer": self.peer}  # fmt: skip
         part = self.arguments.output.with_suffix(".part")
@@ -223,6 +223,7 @@ def main():
     parser.add_argument("--model", choices=MODELS, default="base")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--precision", choices=["bf16", "f32"], default="bf16")
+    parser.add_argument("--attention", choices=["auto", "cudnn", "own"], default="auto", help="ours")
     parser.add_argument("--programs", type=Path, default=ROOT / "build-cuda" / "bin")
     parser.add_argument("--launcher", help="what runs a program, in a bundle")
     parser.add_argument("--steps", type=int, default=40, help="timed ones")

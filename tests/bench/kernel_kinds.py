@@ -8,11 +8,11 @@ from collections import defaultdict
 KINDS = [
     ("communication", r"nccl"),
     ("optimizer", r"adam|lpnorm|multi_tensor|foreach|clip_grad"),
-    ("attention", r"attention|fmha|flash|sdpa|softmax_?rescale|query_gradients|key_gradients|cudnn.*(mha|bprop|fprop)"),
+    ("attention", r"attention|order_packing|move_rows|pad_stats|fmha|flash|sdpa|softmax_?rescale|query_gradients|key_gradients|cudnn.*(mha|bprop|fprop)"),
     ("matmul", r"gemm|nvjet|cutlass|xmma|cublas|splitk|matmul|epilogue_kernel"),
     ("loss", r"cross_entropy|nll_loss|softmax"),
     ("embedding", r"embedding|indexing_backward|number_rows|sum_runs|sum_borders|radix|sort|index_(select|put|add)"),
-    ("norm", r"norm"),
+    ("norm", r"norm|sum_blocks"),
     ("dropout", r"dropout|bernoulli"),
     ("reduction", r"reduce|sum|partials|total_kernel|triton_(red|per)"),
     ("copy", r"memcpy|copy|cast"),

@@ -241,23 +241,40 @@ def sanitize(session, tool):
 # --- the project's benchmarks against PyTorch
 
 
-def benchmark(session, model):
+def measure(session, name, model, *options):
+    """What the benchmark of this name reports, and what went wrong: what it had measured by then is in its report."""
     script = session.root / "tests" / "bench" / "gpu_bench.py"
-    report = session.output / f"bench_{model}.json"
+    report = session.output / f"{name}.json"
     report.unlink(missing_ok=True)
     steps = 10 if session.quick else 40
-    seconds = session.deadline - time.monotonic() - 10  # for what follows the peer, which is ended then
     command = [sys.executable, str(script), "--model", model, "--programs", str(session.programs), "--output", str(report)]
-    command += ["--steps", str(steps), "--work", str(session.output / "bench"), "--seconds", f"{seconds:.0f}"]
-    command += ["--modes", "eager", "compiled"]  # the first in seconds, so that there is one where compiling fails
+    command += ["--steps", str(steps), "--work", str(session.output / "bench"), *options]
     if session.in_bundle:
         command += ["--launcher", session.launcher[0]]
     wrong = []
     try:
-        session.run(f"bench_{model}", command)
-    except CheckFailed as problem:  # what it had measured by then is in its report
+        session.run(name, command)
+    except CheckFailed as problem:
         wrong.append(str(problem))
-    numbers = json.loads(report.read_text()) if report.exists() else {}
+    return json.loads(report.read_text()) if report.exists() else {}, wrong
+
+
+def attention(session):
+    """Steps of the base model with cuDNN's attention and with our own on tensor cores: which one `auto` should be."""
+    found, numbers = [], {}
+    for choice in ("cudnn", "own"):
+        numbers[choice], wrong = measure(session, f"attention_{choice}", "base", "--without-peer", "--attention", choice)
+        if wrong or numbers[choice]["not_measured"]:
+            raise CheckFailed(f"{choice}: {'; '.join([*wrong, *numbers[choice].get('not_measured', [])])}", numbers)
+        ours = numbers[choice]["ours"]
+        found.append(f"{choice} {ours['median_step_ms']:.1f} ms a step, {ours['kernels']['kinds_ms']['attention']:.2f} of it attention")
+    return Outcome("; ".join(found), numbers)
+
+
+def benchmark(session, model):
+    seconds = session.deadline - time.monotonic() - 10  # for what follows the peer, which is ended then
+    # Eager takes seconds: there is a peer where compiling fails.
+    numbers, wrong = measure(session, f"bench_{model}", model, "--seconds", f"{seconds:.0f}", "--modes", "eager", "compiled")
     for title in ("below the bar", "not measured"):
         found = numbers.get(title.replace(" ", "_"))
         wrong += [f"{title}: {', '.join(found)}"] if found else []

@@ -39,6 +39,7 @@ ALL_CHECKS = [
     Check("train_2_ranks", "demo by two ranks on one GPU as by one on the CPU", 120, bound(checks.ranks_on_one_gpu, 2)),
     Check("memcheck", "compute-sanitizer finds no bad access in two steps", 120, bound(checks.sanitize, "memcheck")),
     Check("racecheck", "compute-sanitizer finds no race in two steps", 120, bound(checks.sanitize, "racecheck")),
+    Check("attention", "base with cuDNN's attention and with our own", 120, checks.attention),
     Check("bench_base", "Transformer base against PyTorch and the floor", 270, bound(checks.benchmark, "base")),
     Check("bench_big", "Transformer big against PyTorch and the floor", 330, bound(checks.benchmark, "big")),
 ]

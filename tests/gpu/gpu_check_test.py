@@ -135,7 +135,7 @@ class Checks(unittest.TestCase):
         self.assertEqual(list(results), ["machine", *asked])
         self.assertEqual(len(results["curve_f32"]["numbers"]["losses"]), 40)
         self.assertRegex(printed, r"golden +passed +\d+\.\d  12 tests")
-        self.assertIn("8 of the 19 that exist were not asked for", printed)
+        self.assertIn("9 of the 20 that exist were not asked for", printed)
         self.assertEqual(results["doctor"]["figure"], "GPU Stand-in; GPU bf16 matmul 7.0 TFLOP/s")
 
     def test_a_test_program_that_ran_nothing_has_not_passed(self):
@@ -274,6 +274,15 @@ class Checks(unittest.TestCase):
         results, _, _ = self.check("bench_base")
         self.assertIn("9 tokens/s; exit status 1: the driver is gone", results["bench_base"]["figure"])
         self.assertEqual(results["bench_base"]["numbers"]["figure"], "9 tokens/s")
+
+    def test_both_attentions_are_named_with_their_times(self):
+        ours = {"median_step_ms": 20.25, "kernels": {"kinds_ms": {"attention": 3.5}}}
+        self.benchmark(ours=ours, not_measured=[])
+        results, _, _ = self.check("attention")
+        text = "20.2 ms a step, 3.50 of it attention"
+        self.assertEqual(results["attention"]["figure"], f"cudnn {text}; own {text}")
+        self.benchmark(ours=ours, not_measured=["our kernels: no CUPTI"])
+        self.fails("attention", "cudnn: our kernels: no CUPTI")
 
     def test_a_check_that_breaks_does_not_stop_the_others(self):
         with mock.patch("checks.tests_passed", side_effect=KeyError("what")):
