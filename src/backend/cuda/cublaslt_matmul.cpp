@@ -183,7 +183,8 @@ bool CublasLtMatmul::may_fuse(const Tensor& y, const Matmul& operation) {
 bool CublasLtMatmul::auxes_agree(Epilogue forward) {
     const auto found = auxes_agree_.find(forward);
     if (found != auxes_agree_.end()) return found->second;
-    return auxes_agree_[forward] = !capturing() && compare_auxes(forward);
+    if (capturing()) return false;
+    return auxes_agree_[forward] = compare_auxes(forward);
 }
 
 // By products of small integers and a bias, exact and never 0.
