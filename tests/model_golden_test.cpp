@@ -179,7 +179,8 @@ std::string name_of_golden(const testing::TestParamInfo<std::tuple<ContractCase,
 
 INSTANTIATE_TEST_SUITE_P(BackEnds, GoldenModel,
                          testing::Combine(testing::ValuesIn(contract_cases()),
-                                          testing::Values("post_relu", "post_gelu", "pre_relu", "pre_gelu")),
+                                          testing::Values("post_relu", "post_gelu", "pre_relu", "pre_gelu",
+                                                          "pre_relu_one_head")),
                          name_of_golden);
 
 }  // namespace

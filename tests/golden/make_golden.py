@@ -83,8 +83,8 @@ def initial_parameters(norm):
 class Model:
     """Vaswani et al. 2017 for one pair of sequences at a time."""
 
-    def __init__(self, parameters, norm, activation):
-        self.p, self.norm, self.activation = parameters, norm, activation
+    def __init__(self, parameters, norm, activation, heads):
+        self.p, self.norm, self.activation, self.heads = parameters, norm, activation, heads
 
     def linear(self, name, x):
         return F.linear(x, self.p[name + ".weight"], self.p[name + ".bias"])
@@ -100,9 +100,9 @@ class Model:
 
     def attend(self, q, k, v, causal):
         def split(x):
-            return x.reshape(len(x), HEADS, WIDTH // HEADS).transpose(0, 1)
+            return x.reshape(len(x), self.heads, WIDTH // self.heads).transpose(0, 1)
 
-        scores = split(q) @ split(k).transpose(1, 2) / math.sqrt(WIDTH // HEADS)
+        scores = split(q) @ split(k).transpose(1, 2) / math.sqrt(WIDTH // self.heads)
         if causal:
             scores = scores + torch.full(scores.shape[1:], -math.inf, dtype=torch.float64).triu(1)
         return (scores.softmax(-1) @ split(v)).transpose(0, 1).reshape(len(q), WIDTH)
@@ -174,7 +174,7 @@ def hugging_face_state(parameters):
     return state
 
 
-def check_against_hugging_face(parameters, norm, activation, logits):
+def check_against_hugging_face(parameters, norm, activation, heads, logits):
     import transformers
 
     config_class, model_class = {
@@ -182,7 +182,7 @@ def check_against_hugging_face(parameters, norm, activation, logits):
         "pre": (transformers.PegasusConfig, transformers.PegasusForConditionalGeneration)}[norm]
     config = config_class(
         vocab_size=VOCABULARY, d_model=WIDTH, encoder_layers=LAYERS, decoder_layers=LAYERS,
-        encoder_attention_heads=HEADS, decoder_attention_heads=HEADS, encoder_ffn_dim=HIDDEN, decoder_ffn_dim=HIDDEN,
+        encoder_attention_heads=heads, decoder_attention_heads=heads, encoder_ffn_dim=HIDDEN, decoder_ffn_dim=HIDDEN,
         activation_function={"relu": "relu", "gelu": "gelu_pytorch_tanh"}[activation], scale_embedding=True,
         max_position_embeddings=64, pad_token_id=0, eos_token_id=2, decoder_start_token_id=1, forced_eos_token_id=2,
         attn_implementation="eager")
@@ -216,14 +216,14 @@ def optimizer_steps(parameters, model):
     return rates, means
 
 
-def write_golden(norm, activation):
+def write_golden(name, norm, activation, heads):
     parameters = initial_parameters(norm)
-    model = Model(parameters, norm, activation)
+    model = Model(parameters, norm, activation, heads)
     logits, losses = logits_and_losses(model)
-    difference = check_against_hugging_face(parameters, norm, activation, logits.detach())
+    difference = check_against_hugging_face(parameters, norm, activation, heads, logits.detach())
     losses.sum().backward()
     values = {
-        "norm": norm, "activation": activation, "width": WIDTH, "heads": HEADS, "hidden": HIDDEN,
+        "norm": norm, "activation": activation, "width": WIDTH, "heads": heads, "hidden": HIDDEN,
         "vocabulary": VOCABULARY, "layers": LAYERS, "smoothing": SMOOTHING, "beta1": BETAS[0], "beta2": BETAS[1],
         "epsilon": EPSILON, "sources": SOURCES, "targets": TARGETS, "labels": LABELS,
         "logits": rounded(logits), "losses": rounded(losses),
@@ -231,7 +231,7 @@ def write_golden(norm, activation):
     }
     values["learning_rates"], values["mean_losses"] = optimizer_steps(parameters, model)
     values["final_parameters"] = {name: rounded(value) for name, value in parameters.items()}
-    path = pathlib.Path(__file__).parent / f"{norm}_{activation}.json"
+    path = pathlib.Path(__file__).parent / f"{name}.json"
     path.write_text(json.dumps(values, separators=(",", ":")).replace('],"', '],\n"') + "\n")
     print(f"{path.name}: {path.stat().st_size} bytes; Hugging Face agrees to {difference:.1e}; "
           f"mean loss {values['mean_losses'][0]:.6f} -> {values['mean_losses'][-1]:.6f}")
@@ -240,4 +240,5 @@ def write_golden(norm, activation):
 if __name__ == "__main__":
     torch.manual_seed(0)
     for placement, function in (("post", "relu"), ("post", "gelu"), ("pre", "relu"), ("pre", "gelu")):
-        write_golden(placement, function)
+        write_golden(f"{placement}_{function}", placement, function, HEADS)
+    write_golden("pre_relu_one_head", "pre", "relu", 1)
