@@ -111,7 +111,7 @@ Options run_options() {
         option("device.attention", &Config::device, &DeviceConfig::attention,
                Choices<AttentionKind>{
                    {"auto", AttentionKind::kAuto}, {"own", AttentionKind::kOwn}, {"cudnn", AttentionKind::kCudnn}},
-               "on a GPU; auto: cudnn for bf16, own for f32"),
+               "on a GPU; auto: own for f32, the faster of both for bf16"),
         option("device.deterministic", &Config::device, &DeviceConfig::deterministic,
                "on a GPU, the same bits in every run, slower; the CPU always gives them"),
         option("device.graphs", &Config::device, &DeviceConfig::graphs,

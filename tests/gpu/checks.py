@@ -260,7 +260,7 @@ def measure(session, name, model, *options):
 
 
 def attention(session):
-    """Steps of the base model with cuDNN's attention and with our own on tensor cores: which one `auto` should be."""
+    """Steps of the base model with cuDNN's attention and with our own on tensor cores: `auto` has to be the faster one."""
     found, numbers = [], {}
     for choice in ("cudnn", "own"):
         numbers[choice], wrong = measure(session, f"attention_{choice}", "base", "--without-peer", "--attention", choice)

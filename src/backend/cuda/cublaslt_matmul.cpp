@@ -14,10 +14,8 @@ namespace duologue::cuda {
 namespace {
 
 constexpr int kCandidates = 8;
-constexpr int kTimedRuns = 3;
 
-// cuBLASLt's activation epilogues pay on Hopper only, and are used where a row of aux has no gaps. A rule of shape and
-// card alone, so that the backward pass meets the aux that the forward pass left.
+// cuBLASLt's activation epilogues pay on Hopper only, and are used where a row of aux has no gaps. See auxes_agree().
 constexpr int kFusesActivationsFrom = 90;
 constexpr std::int64_t kFusedColumnMultiple = 128;
 
@@ -33,39 +31,15 @@ Tensor result_rows(const Matmul& operation, std::int64_t begin, std::int64_t cou
                                                     : operation.a.row_range(begin, count);
 }
 
-// Device memory while it is needed, outside of steps. `data` is null when there is none to be had.
-class TrialMemory {
-   public:
-    explicit TrialMemory(std::int64_t bytes) {
-        if (cudaMalloc(&data_, static_cast<std::size_t>(bytes)) == cudaSuccess) return;
-        data_ = nullptr;
-        cudaGetLastError();  // forgets the failure
-    }
-    ~TrialMemory() { cudaFree(data_); }
-    TrialMemory(const TrialMemory&) = delete;
-    TrialMemory& operator=(const TrialMemory&) = delete;
-    TrialMemory(TrialMemory&&) = delete;
-    TrialMemory& operator=(TrialMemory&&) = delete;
-    [[nodiscard]] void* data() const { return data_; }
-
-   private:
-    void* data_ = nullptr;
-};
-
 }  // namespace
 
 CublasLtMatmul::CublasLtMatmul(const Launch& launch, int capability, MatmulChoice choice)
-    : launch_(launch), capability_(capability), choice_(choice) {
+    : launch_(launch), capability_(capability), choice_(choice), stopwatch_(launch.stream) {
     require(launch.workspace.bytes >= 2 * kMatmulWorkspaceBytes, ErrorCode::kInternal, "a workspace of {} bytes",
             launch.workspace.bytes);
     cublasLtHandle_t handle = nullptr;
     check(cublasLtCreate(&handle), "starting cuBLASLt");
     handle_.reset(handle);
-    for (auto* event : {&begin_, &end_}) {
-        cudaEvent_t made = nullptr;
-        check(cudaEventCreate(&made), "making an event");
-        event->reset(made);
-    }
 }
 
 std::int64_t CublasLtMatmul::aux_bytes(Epilogue epilogue, DataType type, std::int64_t rows, std::int64_t columns) {
@@ -117,7 +91,7 @@ const CublasLtMatmul::Plan& CublasLtMatmul::remembered(const Key& key, const Ten
 
 CublasLtMatmul::Plan CublasLtMatmul::choose(const Tensor& y, const Matmul& operation) {
     const std::vector<Plan> plans = candidates(y, operation);
-    if (choice_ == MatmulChoice::kHeuristic || plans.size() == 1 || capturing()) return plans.front();
+    if (choice_ == MatmulChoice::kHeuristic || plans.size() == 1 || is_captured(launch_.stream)) return plans.front();
     if (operation.write == Write::kOverwrite) return fastest(plans, y, operation);
     // Trials must not accumulate into the results.
     const TrialMemory memory(y.rows * leading_dimension(y) * size_of(y.type));
@@ -134,23 +108,12 @@ CublasLtMatmul::Plan CublasLtMatmul::fastest(const std::vector<Plan>& plans, con
     Plan best = plans.front();
     float best_milliseconds = std::numeric_limits<float>::infinity();
     for (const Plan& plan : plans) {
-        const float milliseconds = milliseconds_of(plan, y, operation);
+        const float milliseconds = stopwatch_.milliseconds([&] { execute(plan, y, operation); });
         if (milliseconds >= best_milliseconds) continue;
         best = plan;
         best_milliseconds = milliseconds;
     }
     return best;
-}
-
-float CublasLtMatmul::milliseconds_of(const Plan& plan, const Tensor& y, const Matmul& operation) {
-    execute(plan, y, operation);  // loads the kernels, and plans the product of a separate epilogue
-    check(cudaEventRecord(begin_.get(), launch_.stream), "timing a product");
-    for (int i = 0; i < kTimedRuns; ++i) execute(plan, y, operation);
-    check(cudaEventRecord(end_.get(), launch_.stream), "timing a product");
-    check(cudaEventSynchronize(end_.get()), "timing a product");
-    float milliseconds = 0.0F;
-    check(cudaEventElapsedTime(&milliseconds, begin_.get(), end_.get()), "timing a product");
-    return milliseconds;
 }
 
 // Never empty. The first is what is taken where nothing may be timed.
@@ -183,7 +146,7 @@ bool CublasLtMatmul::may_fuse(const Tensor& y, const Matmul& operation) {
 bool CublasLtMatmul::auxes_agree(Epilogue forward) {
     const auto found = auxes_agree_.find(forward);
     if (found != auxes_agree_.end()) return found->second;
-    if (capturing()) return false;
+    if (is_captured(launch_.stream)) return false;
     return auxes_agree_[forward] = compare_auxes(forward);
 }
 
@@ -261,12 +224,6 @@ bool CublasLtMatmul::fits(const Plan& plan, const Tensor& y, const Matmul& opera
     const cublasStatus_t status = cublasLtMatmulAlgoCheck(handle_.get(), &problem.description, &problem.a, &problem.b,
                                                           &problem.d, &problem.d, &plan.algorithm, &result);
     return status == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= kMatmulWorkspaceBytes;
-}
-
-bool CublasLtMatmul::capturing() const {
-    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    check(cudaStreamIsCapturing(launch_.stream, &status), "asking whether the stream is captured");
-    return status != cudaStreamCaptureStatusNone;
 }
 
 void CublasLtMatmul::execute(const Plan& plan, const Tensor& y, const Matmul& operation) {

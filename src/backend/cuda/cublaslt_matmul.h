@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "backend/cuda/kernels.h"
-#include "backend/cuda/streams.h"
+#include "backend/cuda/trial.h"
 #include "duologue/backend/backend.h"
 
 namespace duologue::cuda {
@@ -57,12 +57,10 @@ class CublasLtMatmul {
     [[nodiscard]] Plan fastest(const std::vector<Plan>& plans, const Tensor& y, const Matmul& operation);
     [[nodiscard]] std::vector<Plan> candidates(const Tensor& y, const Matmul& operation);
     [[nodiscard]] std::vector<cublasLtMatmulAlgo_t> algorithms(const Problem& problem) const;
-    [[nodiscard]] float milliseconds_of(const Plan& plan, const Tensor& y, const Matmul& operation);
     [[nodiscard]] bool fits(const Plan& plan, const Tensor& y, const Matmul& operation) const;
     [[nodiscard]] bool may_fuse(const Tensor& y, const Matmul& operation);
     [[nodiscard]] bool auxes_agree(Epilogue forward);
     [[nodiscard]] bool compare_auxes(Epilogue forward);
-    [[nodiscard]] bool capturing() const;
     void execute(const Plan& plan, const Tensor& y, const Matmul& operation);
     void execute_fused(const Plan& plan, const Tensor& y, const Matmul& operation);
     void execute_separately(const Tensor& y, const Matmul& operation);
@@ -77,8 +75,7 @@ class CublasLtMatmul {
     int capability_;
     MatmulChoice choice_;
     std::unique_ptr<std::remove_pointer_t<cublasLtHandle_t>, HandleDeleter> handle_;
-    Event begin_;
-    Event end_;
+    Stopwatch stopwatch_;
     std::map<Key, Plan> plans_;
     std::map<Epilogue, bool> auxes_agree_;
 };

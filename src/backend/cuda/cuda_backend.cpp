@@ -3,11 +3,12 @@
 #include <utility>
 
 #include "backend/cuda/cublaslt_matmul.h"
-#include "backend/cuda/cudnn_attention.h"
 #include "backend/cuda/entry.h"
+#include "backend/cuda/gpu_attention.h"
 #include "backend/cuda/graph_repeater.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/streams.h"
+#include "backend/cuda/trial.h"
 #include "backend/cuda/upload_ring.h"
 #include "duologue/core/arena.h"
 
@@ -59,13 +60,6 @@ DeviceBuffer allocate_zeroed(std::int64_t bytes, cudaStream_t stream) {
     return buffer;
 }
 
-void require_head(const Attention& operation) {
-    const std::int64_t columns = operation.q.columns / operation.heads;
-    require(columns <= kMaxHeadColumns, ErrorCode::kConfiguration,
-            "heads of {} columns (model.width / model.heads); attention on the GPU takes {} at most", columns,
-            kMaxHeadColumns);
-}
-
 void require_norm(const Tensor& x) {
     require(x.columns <= kMaxNormColumns, ErrorCode::kConfiguration,
             "model.width {}; layer norm on the GPU takes {} at most", x.columns, kMaxNormColumns);
@@ -86,11 +80,8 @@ class GpuBackend final : public CudaBackend {
                   .random_key = static_cast<std::uint64_t*>(random_key_.data())},
           matmul_(launch_, capability(),
                   options.deterministic == Deterministic::kYes ? MatmulChoice::kHeuristic : MatmulChoice::kTimed),
-          attention_choice_(options.attention),
-          graphs_(options.graphs),
-          attention_(options.attention == AttentionChoice::kOwn
-                         ? nullptr
-                         : std::make_unique<CudnnAttention>(launch_, capability(), options.deterministic)) {}
+          attention_(launch_, capability(), options),
+          graphs_(options.graphs) {}
     ~GpuBackend() override { cudaStreamSynchronize(stream_.get()); }
     GpuBackend(const GpuBackend&) = delete;
     GpuBackend& operator=(const GpuBackend&) = delete;
@@ -101,7 +92,7 @@ class GpuBackend final : public CudaBackend {
         return fmt::format("GPU {}: {}, sm_{}{}, {} multiprocessors, {:.1f} GiB; CUDA {}, cuBLASLt {}, {}", device_,
                            properties_.name, properties_.major, properties_.minor, properties_.multiProcessorCount,
                            static_cast<double>(properties_.totalGlobalMem) / 0x1p30, CUDART_VERSION,
-                           cublasLtGetVersion(), attention_ == nullptr ? "own attention" : "cuDNN " + cudnn_version());
+                           cublasLtGetVersion(), attention_.description());
     }
     // cuDNN needs it, and graphs live on few sizes.
     [[nodiscard]] Packing packing() const override { return Packing::kTiled; }
@@ -117,10 +108,7 @@ class GpuBackend final : public CudaBackend {
 
     // What waits, allocates or depends on more than memory cannot be part of a graph.
     void refuse_in_capture(const char* what) const {
-        cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-        check(cudaStreamIsCapturing(stream_.get(), &status), "asking whether a graph is captured");
-        require(status == cudaStreamCaptureStatusNone, ErrorCode::kInternal, "{} inside of work that is repeated",
-                what);
+        require(!is_captured(stream_.get()), ErrorCode::kInternal, "{} inside of work that is repeated", what);
     }
 
     DeviceBuffer do_allocate(std::int64_t bytes) override {
@@ -186,21 +174,16 @@ class GpuBackend final : public CudaBackend {
     // --- attention
 
     void do_attention_forward(const Tensor& y, const Tensor& stats, const Attention& operation) override {
-        if (by_cudnn(operation.q.type)) return attention_->forward(y, stats, operation);
-        require_head(operation);
-        check(cuda::attention_forward(launch_, y, stats, operation), "attention_forward");
+        attention_.forward(y, stats, operation);
     }
     void do_attention_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dy, const Tensor& y,
                                const Tensor& stats, const Tensor& scratch, const Attention& operation) override {
         const AttentionGradients gradients{
             .dq = dq, .dk = dk, .dv = dv, .dy = dy, .y = y, .stats = stats, .products = scratch.as<float>()};
-        if (by_cudnn(operation.q.type)) return attention_->backward(gradients, scratch, operation);
-        require_head(operation);
-        check(cuda::attention_backward(launch_, gradients, operation), "attention_backward");
+        attention_.backward(gradients, scratch, operation);
     }
     [[nodiscard]] std::int64_t do_attention_scratch_bytes(const Attention& operation) const override {
-        if (by_cudnn(operation.q.type)) return attention_->scratch_bytes(operation);
-        return operation.q.rows * operation.heads * size_of(DataType::kF32);
+        return attention_.scratch_bytes(operation);
     }
     void do_attention_decode(const Tensor& y, const AttentionDecode& operation) override {
         require_head({.q = operation.q, .heads = operation.heads});
@@ -244,10 +227,6 @@ class GpuBackend final : public CudaBackend {
     void do_adamw(const AdamW& operation) override { check(cuda::adamw(launch_, operation), "adamw"); }
 
     [[nodiscard]] int capability() const { return 10 * properties_.major + properties_.minor; }
-    [[nodiscard]] bool by_cudnn(DataType type) const {
-        if (attention_choice_ == AttentionChoice::kAuto) return type == DataType::kBf16;
-        return attention_choice_ == AttentionChoice::kCudnn;
-    }
 
     int device_;
     cudaDeviceProp properties_;
@@ -257,9 +236,8 @@ class GpuBackend final : public CudaBackend {
     DeviceBuffer random_key_;
     Launch launch_;
     CublasLtMatmul matmul_;
-    AttentionChoice attention_choice_;
+    GpuAttention attention_;
     Graphs graphs_;
-    std::unique_ptr<CudnnAttention> attention_;  // absent with AttentionChoice::kOwn
 };
 
 }  // namespace
