@@ -60,6 +60,16 @@ TEST_F(BackendChecks, MatmulNamesTheTensorAndBothShapes) {
     expect_refused("matmul", {"a is i32"}, [&] { backend().matmul(f32(1, 5), {.a = i32(3), .b = f32(3, 5)}); });
 }
 
+TEST_F(BackendChecks, MatmulSumsTheRowsOfATransposedFactorOnly) {
+    Matmul operation{.a = f32(3, 2), .b = f32(3, 5), .transpose_a = Transpose::kYes, .a_sums = f32(1, 3)};
+    expect_refused("matmul", {"a_sums is f32 1 x 3", "1 x 2"}, [&] { backend().matmul(f32(2, 5), operation); });
+    operation.a_sums = f32(1, 2);
+    backend().matmul(f32(2, 5), operation);
+    operation.a = f32(2, 3);
+    operation.transpose_a = Transpose::kNo;
+    expect_refused("matmul", {"a_sums without a transposed a"}, [&] { backend().matmul(f32(2, 5), operation); });
+}
+
 TEST_F(BackendChecks, MatmulAcceptsOnlyWhatItsEpilogueMeans) {
     Matmul operation{.a = f32(2, 3), .b = f32(3, 5)};
     const Tensor y = f32(2, 5);
@@ -132,6 +142,15 @@ TEST_F(BackendChecks, TheNormSaysWhichOperandDoesNotFit) {
         backend().residual_norm_backward(
             {.dx = f32(3, 4), .dgamma = f32(1, 3), .dbeta = f32(1, 4)},
             {.dy = f32(3, 4), .sum = f32(3, 4), .mean = f32(1, 3), .rstd = f32(1, 3), .gamma = f32(1, 4)});
+    });
+    expect_refused("residual_norm_backward", {"dx", "dy_branch"}, [&] {
+        const Tensor branch = f32(3, 4);
+        backend().residual_norm_backward({.dx = branch, .dgamma = f32(1, 4), .dbeta = f32(1, 4)}, {.dy = f32(3, 4),
+                                                                                                   .dy_branch = branch,
+                                                                                                   .sum = f32(3, 4),
+                                                                                                   .mean = f32(1, 3),
+                                                                                                   .rstd = f32(1, 3),
+                                                                                                   .gamma = f32(1, 4)});
     });
     expect_refused("residual_norm_backward", {"ddelta_sum", "must be absent"}, [&] {
         backend().residual_norm_backward(

@@ -112,6 +112,16 @@ TEST(Tiling, RowsFarFromTheCapacityComeInFewSizesForLittleFilling) {
     }
 }
 
+// So few sequences to append that each needs all the rows that one may have.
+TEST(Tiling, WhatIsMissingFitsIntoTheFewestSequences) {
+    BatchCapacity capacity = kLarge;
+    capacity.source_rows = 0;
+    for (std::int64_t rows = 16200; rows < 16300; ++rows) {
+        const Batch batch = even_batch(0, rows, 315);
+        expect_tiled(tiled(batch, capacity).target, batch.target);
+    }
+}
+
 // Of every number of rows and sequences that a capacity allows.
 TEST(Tiling, NoBatchIsLargerThanTheTiledCapacity) {
     for (const std::int64_t rows : {100, 1000, 1024, 5000}) {

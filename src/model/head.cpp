@@ -8,12 +8,15 @@
 namespace duologue {
 namespace {
 
+// Pieces have multiples of so many rows.
+std::int64_t unit_of(const Backend& backend) { return backend.packing() == Packing::kTiled ? kTileRows : 1; }
+
 /// Calls `use(piece of logits, first row, rows)` for pieces of nearly equal size: of whole tiles, where rows are tiled.
 template <class Pass, class Use>
 void for_each_piece(const Pass& pass, const Tensor& x, std::int64_t vocabulary, const Use& use) {
     const Arena::Scope scope(pass.arena);
-    const std::int64_t unit = pass.backend.packing() == Packing::kTiled ? kTileRows : 1;
-    const std::int64_t most = rounded_up(most_logits_rows(pass.backend, vocabulary, x.type), unit);
+    const std::int64_t unit = unit_of(pass.backend);
+    const std::int64_t most = most_logits_rows(pass.backend, vocabulary, x.type);
     // Of the largest size, not of the balanced one below: what is taken must never shrink as rows grow.
     const Tensor room = pass.arena.allocate(x.type, std::min(most, x.rows), vocabulary);
     const std::int64_t pieces = divided_up(x.rows, most);
@@ -28,7 +31,8 @@ void for_each_piece(const Pass& pass, const Tensor& x, std::int64_t vocabulary, 
 }  // namespace
 
 std::int64_t most_logits_rows(const Backend& backend, std::int64_t vocabulary, DataType type) {
-    return std::max<std::int64_t>(1, backend.piece_bytes() / (vocabulary * size_of(type)));
+    const std::int64_t rows = std::max<std::int64_t>(1, backend.piece_bytes() / (vocabulary * size_of(type)));
+    return rounded_up(rows, unit_of(backend));
 }
 
 void head_logits(Backend& backend, const Tensor& logits, const Tensor& x, const Tensor& table) {

@@ -53,7 +53,8 @@ struct Side {
     // So many sequences hold what may be missing.
     [[nodiscard]] std::int64_t needed_fillers() const {
         const bool full = nearly_full(rows(), capacity_rows);
-        return divided_up(full ? full_rows - rows() - kTileRows : kMostRowMultiple, kTileRows);
+        return full ? divided_up(full_rows - rows() - kTileRows, kTileRows)
+                    : divided_up(kMostRowMultiple, kTileRows - 1);
     }
 
     void append_sequence(std::int64_t count) const {

@@ -28,8 +28,8 @@ struct Grid {
 /// What a launch of this grid is refused with, or cudaSuccess.
 [[nodiscard]] cudaError_t grid_error(const Grid& grid, std::size_t most_shared_bytes);
 
-/// Runs every thread of every block. Ends the process, saying why, where a GPU's behaviour would be undefined: a
-/// barrier or a shuffle that some of its threads never come to.
+/// Runs every thread of every block. Ends the process, saying why, at a barrier or a shuffle of a warp that some of its
+/// threads never come to.
 void run_grid(const Grid& grid, Order order, const std::function<void()>& thread);
 
 // --- what the threads call

@@ -96,6 +96,13 @@ struct Product {
     [[nodiscard]] bool uses_aux() const { return (epilogue & 128U) != 0; }
     [[nodiscard]] bool sums_b() const { return epilogue == CUBLASLT_EPILOGUE_BGRADB; }
 
+    [[nodiscard]] std::size_t bias_bytes() const {
+        return (sums_b() ? d.columns : d.rows) * (bias_type == CUDA_R_16BF ? 2 : 4);
+    }
+    [[nodiscard]] std::size_t aux_bytes() const {
+        const auto elements = static_cast<std::size_t>(aux_stride) * d.columns;
+        return is_relu() || is_relu_gradient() ? elements / 8 : elements * d.element_bytes();
+    }
     [[nodiscard]] std::uint64_t inner() const { return transpose_a == CUBLAS_OP_N ? a.columns : a.rows; }
 
     [[nodiscard]] cublasStatus_t status() const {
@@ -261,7 +268,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description
     }
     const bool lies_on_the_card =
         emulated_gpu::is_device_memory(a, product.a.bytes()) && emulated_gpu::is_device_memory(b, product.b.bytes()) &&
-        emulated_gpu::is_device_memory(d, product.d.bytes()) && emulated_gpu::is_device_memory(workspace, needed);
+        emulated_gpu::is_device_memory(d, product.d.bytes()) && emulated_gpu::is_device_memory(workspace, needed) &&
+        (product.bias == nullptr || emulated_gpu::is_device_memory(product.bias, product.bias_bytes())) &&
+        (product.aux == nullptr || emulated_gpu::is_device_memory(product.aux, product.aux_bytes()));
     if (!lies_on_the_card) return CUBLAS_STATUS_EXECUTION_FAILED;
     emulated_gpu::queue_work(stream, [=, share = *static_cast<const float*>(beta)] {
         std::memset(workspace, 0xff, needed);

@@ -15,6 +15,8 @@ inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffU;
 inline constexpr int kOctet = 8;  // elements that a thread handles together: 16 bytes of bf16, one draw of dropout
 
+inline constexpr float kLog2E = 1.4426950408889634F;  // exp(x) = exp2(x kLog2E)
+
 /// How an octet reaches memory: kWide is 16 bytes at a time and needs alignment; kNarrow checks every element.
 enum class Access : std::uint8_t { kWide, kNarrow };
 

@@ -11,7 +11,6 @@ constexpr int kMaxThreads = 512;  // of a row
 constexpr int kMaxWarps = kMaxThreads / kWarp;
 constexpr int kBlocksPerMultiprocessor = 3;  // few rows at a time: they stay in L2 until they are read again
 constexpr int kBatch = 2;                    // octets that a thread loads at once
-constexpr float kLog2E = 1.4426950408889634F;
 static_assert(kMaxWarps <= kWarp, "a warp joins the sums of all warps");
 
 // The largest of some values, the sum of exp(value - largest), and the plain sum.

@@ -147,29 +147,29 @@ __device__ __forceinline__ Mask mask_of(const Operands& at, const Share& share, 
             .step = at.heads * at.key_rows};
 }
 
-// Queries [first, first + kTileRows) of the sequence.
+// Queries [first, first + kBlockRows) of the sequence.
 template <int kWidth>
 __device__ __forceinline__ void attend_tile(const Operands& at, const Share& share, int first, Bf16* tiles) {
     constexpr int kStride = padded(kWidth);
     Bf16* q_tile = tiles;
-    Bf16* k_tile = q_tile + kTileRows * kStride;
-    Bf16* v_tile = k_tile + kTileRows * kStride;
+    Bf16* k_tile = q_tile + kBlockRows * kStride;
+    Bf16* v_tile = k_tile + kBlockRows * kStride;
     const bool causal = at.causal == Causal::kYes;
-    const int end = causal ? min(share.keys, first + kTileRows) : share.keys;
+    const int end = causal ? min(share.keys, first + kBlockRows) : share.keys;
     const int own_first = static_cast<int>(threadIdx.x) / kWarp * kStrip;
     const int own_count = share.queries - first - own_first;  // those of the strip, and more
     const int first_row = share.first_query_row + first;
     Bf16* own_strip = q_tile + own_first * kStride;
 
     Progress<kWidth> progress;
-    begin_tile<kWidth>(q_tile, kStride, at.q, first_row, min(share.queries - first, kTileRows), share.head);
-    for (int key = 0; key < end; key += kTileRows) {
-        const int keys = min(end - key, kTileRows);
+    begin_tile<kWidth>(q_tile, kStride, at.q, first_row, min(share.queries - first, kBlockRows), share.head);
+    for (int key = 0; key < end; key += kBlockRows) {
+        const int keys = min(end - key, kBlockRows);
         if (key > 0) __syncthreads();
         begin_tile<kWidth>(k_tile, kStride, at.k, share.first_key_row + key, keys, share.head);
         begin_tile<kWidth>(v_tile, kStride, at.v, share.first_key_row + key, keys, share.head);
         end_copy_group();
-        const Mask mask = mask_of(at, share, first_row, share.first_key_row + key, v_tile + kTileRows * kStride);
+        const Mask mask = mask_of(at, share, first_row, share.first_key_row + key, v_tile + kBlockRows * kStride);
         if (own_count > 0 && at.draw.threshold != 0) {
             // Each warp draws for its own queries.
             draw(mask, own_first, own_first + min(own_count, kStrip), keys, thread_anew() % kWarp, kWarp);
@@ -178,7 +178,7 @@ __device__ __forceinline__ void attend_tile(const Operands& at, const Share& sha
         wait_for_copies<0>();
         __syncthreads();
         if (own_count <= 0) continue;
-        const int ahead = causal ? first - key + own_first : kTileRows;
+        const int ahead = causal ? first - key + own_first : kBlockRows;
         const int strips = strips_of(min(ahead + kStrip, keys));  // that any query of the warp sees
 #pragma unroll 1
         for (int b = 0; b < strips; b += kPortionStrips) {
@@ -205,8 +205,8 @@ __global__ void __launch_bounds__(kStripThreads, blocks_per_multiprocessor(kWidt
     tensor_core_attention_forward_kernel(Operands at) {
     const Share share = share_of(at.sequences, at.heads);
     auto* tiles = reinterpret_cast<Bf16*>(launch_shared());
-    const int step = static_cast<int>(gridDim.y) * kTileRows;
-    for (int first = static_cast<int>(blockIdx.y) * kTileRows; first < share.queries; first += step) {
+    const int step = static_cast<int>(gridDim.y) * kBlockRows;
+    for (int first = static_cast<int>(blockIdx.y) * kBlockRows; first < share.queries; first += step) {
         attend_tile<kWidth>(at, share, first, tiles);
         __syncthreads();
     }
@@ -238,7 +238,7 @@ cudaError_t tensor_core_attention_forward(const Launch& launch, const Tensor& y,
                     blocks_of(y.rows, operation.q_offsets));
     return with_head_width(width, [&](auto head_width) {
         constexpr int kWidth = decltype(head_width)::kValue;
-        constexpr std::size_t kBytes = 3 * kTileRows * padded(kWidth) * sizeof(Bf16) + kTileRows * kMaskBytes;
+        constexpr std::size_t kBytes = 3 * kBlockRows * padded(kWidth) * sizeof(Bf16) + kBlockRows * kMaskBytes;
         return launch_kernel(launch.stream, {grid, kStripThreads, kBytes}, tensor_core_attention_forward_kernel<kWidth>,
                              at);
     });

@@ -6,14 +6,13 @@
 
 namespace duologue::cuda {
 
-// A block has one sequence and head, and tiles of up to kTileRows queries and keys of them in shared memory. Rows come
+// A block has one sequence and head, and tiles of up to kBlockRows queries and keys of them in shared memory. Rows come
 // in strips of kStrip, the side of a matrix product; each warp has one strip of a tile. What lies beyond a sequence is
 // left out by strips and is zeros up to the end of the last one.
 inline constexpr int kStrip = 16;
-inline constexpr int kTileRows = 64;
-inline constexpr int kStrips = kTileRows / kStrip;
+inline constexpr int kBlockRows = 64;
+inline constexpr int kStrips = kBlockRows / kStrip;
 inline constexpr int kStripThreads = kStrips * kWarp;
-inline constexpr float kLog2E = 1.44269504F;
 inline constexpr float kLn2 = 0.693147181F;
 
 // Eight rows that lie an odd number of 16 bytes apart meet all banks once, for every width that is a multiple of 16.
@@ -156,7 +155,7 @@ struct Mask {
     std::int64_t first;
     std::int64_t step;
 };
-inline constexpr int kMaskBytes = 16;  // kTileRows keys, up to an octet's before them, and what is read with them
+inline constexpr int kMaskBytes = 16;  // kBlockRows keys, up to an octet's before them, and what is read with them
 
 /// Bit i: whether element 8 * octet + i is kept, as dropout_factor() has it.
 __device__ __forceinline__ unsigned kept_bits(const Mask& mask, std::uint64_t octet) {
@@ -199,8 +198,8 @@ __device__ __forceinline__ unsigned kept_keys(const Mask& mask, int row, int wor
 
 /// Blocks of a sequence and head: as many as its mean length has tiles, which then share longer ones among them.
 inline unsigned blocks_of(std::int64_t rows, const Offsets& offsets) {
-    const std::int64_t mean = divided_up(rows, kTileRows * std::max<std::int64_t>(offsets.sequences, 1));
-    const std::int64_t most = std::min<std::int64_t>(divided_up(offsets.max_length, kTileRows), 65535);
+    const std::int64_t mean = divided_up(rows, kBlockRows * std::max<std::int64_t>(offsets.sequences, 1));
+    const std::int64_t most = std::min<std::int64_t>(divided_up(offsets.max_length, kBlockRows), 65535);
     return static_cast<unsigned>(std::clamp<std::int64_t>(mean, 1, std::max<std::int64_t>(most, 1)));
 }
 

@@ -36,18 +36,18 @@ struct Operands {
 template <int kWidth>
 struct Tiles {
     static constexpr int kStride = padded(kWidth);
-    static constexpr int kValueStride = padded(kWidth < kTileRows ? kTileRows : kWidth);
-    static constexpr int kBytes = kTileRows * ((3 * kStride + kValueStride) * static_cast<int>(sizeof(Bf16)) +
-                                               2 * static_cast<int>(sizeof(float)) + kMaskBytes);
+    static constexpr int kValueStride = padded(kWidth < kBlockRows ? kBlockRows : kWidth);
+    static constexpr int kBytes = kBlockRows * ((3 * kStride + kValueStride) * static_cast<int>(sizeof(Bf16)) +
+                                                2 * static_cast<int>(sizeof(float)) + kMaskBytes);
 
     __device__ explicit Tiles(void* memory)
         : q(static_cast<Bf16*>(memory)),
-          dy(q + kTileRows * kStride),
-          k(dy + kTileRows * kStride),
-          v(k + kTileRows * kStride),
-          stats(reinterpret_cast<float*>(v + kTileRows * kValueStride)),
-          products(stats + kTileRows),
-          mask(reinterpret_cast<std::uint8_t*>(products + kTileRows)) {}
+          dy(q + kBlockRows * kStride),
+          k(dy + kBlockRows * kStride),
+          v(k + kBlockRows * kStride),
+          stats(reinterpret_cast<float*>(v + kBlockRows * kValueStride)),
+          products(stats + kBlockRows),
+          mask(reinterpret_cast<std::uint8_t*>(products + kBlockRows)) {}
 
     Bf16* q;
     Bf16* dy;
@@ -69,7 +69,7 @@ struct Pair {
 template <int kWidth>
 __device__ __forceinline__ void begin_keys(const Operands& at, const Share& share, const Tiles<kWidth>& tiles,
                                            int first) {
-    const int count = min(share.keys - first, kTileRows);
+    const int count = min(share.keys - first, kBlockRows);
     begin_tile<kWidth>(tiles.k, tiles.kStride, at.k, share.first_key_row + first, count, share.head);
     begin_tile<kWidth>(tiles.v, tiles.kValueStride, at.v, share.first_key_row + first, count, share.head);
 }
@@ -78,7 +78,7 @@ __device__ __forceinline__ void begin_keys(const Operands& at, const Share& shar
 template <int kWidth>
 __device__ __forceinline__ void begin_queries(const Operands& at, const Share& share, const Tiles<kWidth>& tiles,
                                               int first) {
-    const int count = min(share.queries - first, kTileRows);
+    const int count = min(share.queries - first, kBlockRows);
     const int first_row = share.first_query_row + first;
     begin_tile<kWidth>(tiles.q, tiles.kStride, at.q, first_row, count, share.head);
     begin_tile<kWidth>(tiles.dy, tiles.kStride, at.dy, first_row, count, share.head);
@@ -109,9 +109,9 @@ template <int kWidth>
 __device__ __forceinline__ Pair pair_of(const Operands& at, const Share& share, const Tiles<kWidth>& tiles,
                                         int first_query, int first_key) {
     const std::int64_t first_pair = std::int64_t{share.first_query_row + first_query} * at.heads + share.head;
-    return {.queries = min(share.queries - first_query, kTileRows),
-            .keys = min(share.keys - first_key, kTileRows),
-            .ahead = at.causal == Causal::kYes ? first_query - first_key : kTileRows,
+    return {.queries = min(share.queries - first_query, kBlockRows),
+            .keys = min(share.keys - first_key, kBlockRows),
+            .ahead = at.causal == Causal::kYes ? first_query - first_key : kBlockRows,
             .mask = {.bits = tiles.mask,
                      .key = at.draw.threshold == 0 ? 0 : mix_key(*at.draw.random_key, at.draw.site),
                      .threshold = at.draw.threshold,
@@ -230,13 +230,13 @@ __device__ __forceinline__ void key_gradients(const Operands& at, const Share& s
                                               bool fits) {
     constexpr int kStride = Tiles<kWidth>::kStride;
     const int warp = static_cast<int>(threadIdx.x) / kWarp;
-    const int step = static_cast<int>(gridDim.y) * kTileRows;
-    for (int first_key = static_cast<int>(blockIdx.y) * kTileRows; first_key < share.keys; first_key += step) {
+    const int step = static_cast<int>(gridDim.y) * kBlockRows;
+    for (int first_key = static_cast<int>(blockIdx.y) * kBlockRows; first_key < share.keys; first_key += step) {
         float dk[kWidth / 8][4] = {};
         float dv[kWidth / 8][4] = {};
         const int own_first = first_key + warp * kStrip;
         const int begin = at.causal == Causal::kYes ? first_key : 0;
-        for (int first_query = begin; first_query < share.queries; first_query += kTileRows) {
+        for (int first_query = begin; first_query < share.queries; first_query += kBlockRows) {
             if (first_query == begin) begin_keys(at, share, tiles, first_key);
             begin_queries(at, share, tiles, first_query);
             const Pair pair = pair_of(at, share, tiles, first_query, first_key);
@@ -274,12 +274,13 @@ __device__ __forceinline__ void key_gradients(const Operands& at, const Share& s
 template <int kWidth>
 __device__ __forceinline__ void query_gradients(const Operands& at, const Share& share, const Tiles<kWidth>& tiles) {
     const int warp = static_cast<int>(threadIdx.x) / kWarp;
-    const int step = static_cast<int>(gridDim.y) * kTileRows;
-    for (int first_query = static_cast<int>(blockIdx.y) * kTileRows; first_query < share.queries; first_query += step) {
+    const int step = static_cast<int>(gridDim.y) * kBlockRows;
+    for (int first_query = static_cast<int>(blockIdx.y) * kBlockRows; first_query < share.queries;
+         first_query += step) {
         float dq[kWidth / 8][4] = {};
         const int own_first = first_query + warp * kStrip;
-        const int end = at.causal == Causal::kYes ? min(share.keys, first_query + kTileRows) : share.keys;
-        for (int first_key = 0; first_key < end; first_key += kTileRows) {
+        const int end = at.causal == Causal::kYes ? min(share.keys, first_query + kBlockRows) : share.keys;
+        for (int first_key = 0; first_key < end; first_key += kBlockRows) {
             if (first_key == 0) begin_queries(at, share, tiles, first_query);
             begin_keys(at, share, tiles, first_key);
             const Pair pair = pair_of(at, share, tiles, first_query, first_key);
@@ -307,7 +308,7 @@ __global__ void __launch_bounds__(kStripThreads, blocks_per_multiprocessor(kWidt
     tensor_core_attention_backward_kernel(Operands at) {
     const Share share = share_of(at.sequences, at.heads);
     const Tiles<kWidth> tiles(launch_shared());
-    const bool fits = share.queries <= kTileRows && share.keys <= kTileRows && share.keys > 0;
+    const bool fits = share.queries <= kBlockRows && share.keys <= kBlockRows && share.keys > 0;
     key_gradients(at, share, tiles, fits);
     if (!fits) query_gradients(at, share, tiles);
 }
