@@ -12,10 +12,10 @@
 
 namespace duologue {
 
-/// Who computes attention over sequences. kOwn: this project's kernels, exact for f32, on tensor cores for bf16. kCudnn:
-/// cuDNN, which takes bf16 only. kAuto: for f32 our own; for bf16 the one that is faster with the first batch, our own
-/// where the order of sums has to be fixed, and cuDNN for heads that our tensor cores do not take. What the chosen one
-/// does not take is an error. Decoding (one query per sequence) is this project's in any case.
+/// Who computes attention over sequences. kOwn: this project's kernels, exact for f32, on tensor cores for bf16.
+/// kCudnn: cuDNN, which takes bf16 only. kAuto: for f32 our own; for bf16 the one that is faster with the first batch,
+/// our own where the order of sums has to be fixed, and cuDNN for heads that our tensor cores do not take. What the
+/// chosen one does not take is an error. Decoding (one query per sequence) is this project's in any case.
 enum class AttentionChoice : std::uint8_t { kAuto, kOwn, kCudnn };
 
 /// kNo: the fastest algorithms; sums may be taken in another order each time. kYes: equal inputs give equal bits, in
