@@ -52,7 +52,7 @@ struct EpilogueOperands {
 [[nodiscard]] cudaError_t sum(const Launch& launch, const Tensor& y, const Tensor& x, Write write);
 [[nodiscard]] cudaError_t sum_squares(const Launch& launch, const Tensor& y, const Tensor& x, Write write);
 
-// --- norm.cu
+// --- norm.cu, norm_backward.cu
 inline constexpr std::int64_t kMaxNormColumns = 4096;  ///< of a row that the norm's kernels take
 [[nodiscard]] cudaError_t residual_norm_forward(const Launch& launch, const Tensor& sum, const Tensor& y,
                                                 const Tensor& mean, const Tensor& rstd, const ResidualNorm& operation);
