@@ -165,8 +165,9 @@ __device__ __forceinline__ DropoutMask mask_of(const DropoutDraw& draw) {
 }
 
 /// The factor, 0 or the scale, of element `index`: dropout_keeps() without an array that is indexed at run time.
-__device__ __forceinline__ float dropout_factor(const DropoutMask& mask, std::int64_t index) {
-    if (mask.threshold == 0) return 1.0F;
+__device__ __forceinline__ float dropout_factor(const DropoutDraw& draw, std::int64_t index) {
+    if (draw.threshold == 0) return 1.0F;
+    const DropoutMask mask = mask_of(draw);
     const auto element = static_cast<std::uint64_t>(index);
     const auto words = philox(mask.key, element / 8, 0);
     const std::uint32_t low = element % 4 < 2 ? words[0] : words[1];
@@ -174,9 +175,6 @@ __device__ __forceinline__ float dropout_factor(const DropoutMask& mask, std::in
     const std::uint32_t word = element % 8 < 4 ? low : high;
     const std::uint32_t half = element % 2 == 0 ? word & 0xffffU : word >> 16;
     return half >= mask.threshold ? mask.scale : 0.0F;
-}
-__device__ __forceinline__ float dropout_factor(const DropoutDraw& draw, std::int64_t index) {
-    return dropout_factor(mask_of(draw), index);
 }
 
 /// The half-words of eight words from number `shift`, below 8, on: the words that hold the first eight of them.

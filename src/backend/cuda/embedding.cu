@@ -8,7 +8,7 @@ namespace duologue::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kForwardBlocks = 10;         // of a multiprocessor at once: all of the grid
+constexpr int kForwardBlocks = 10;         // of a multiprocessor at once, for up to a block's columns
 constexpr int kBatch = 4;                  // rows that a thread of the backward pass loads at once
 constexpr int kBorderGroups = kOctet;      // of runs, whose borders are summed side by side
 constexpr std::int64_t kShortestRun = 16;  // sorted rows of a thread in the backward pass
